@@ -1,0 +1,3 @@
+module mizuya.dev/e2e/kubernetes/pause
+
+go 1.24.0
