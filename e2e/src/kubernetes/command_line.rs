@@ -1,0 +1,122 @@
+//! What `local-kubernetes` understands.
+
+use super::choice::Cluster;
+use super::state::State;
+use super::{images, node, partition};
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A real Kubernetes on this machine, for tests and for trying things out.
+#[derive(Debug, Parser)]
+#[command(name = "local-kubernetes", max_term_width = 100)]
+struct Arguments {
+    /// Which cluster to use.
+    #[arg(long, env = "CLUSTER", value_enum, default_value = "local", hide_possible_values = false, global = true)]
+    cluster: Cluster,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the cluster, or check that the one that is there is sound.
+    Up,
+    /// Remove the cluster and everything it left on this machine.
+    Down,
+    /// Show the cluster's parts; fails unless all are well.
+    Status,
+    /// Give images to every node.
+    LoadImage {
+        /// OCI archives.
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+    },
+    /// Build the images of the node and the operator from their binaries, and print the archives' paths.
+    BuildImages {
+        /// The images' tag.
+        #[arg(long, default_value = "dev")]
+        tag: String,
+        /// Give them to every node, too.
+        #[arg(long)]
+        load: bool,
+    },
+    /// Print the path of the administrator's kubeconfig.
+    Kubeconfig,
+    /// Print the path of a kubectl of the cluster's own version.
+    KubectlPath,
+    /// End a node's kubelet; its pods go on.
+    StopKubelet {
+        /// As in `kubectl get nodes`.
+        node: String,
+    },
+    /// Start a node's kubelet again.
+    StartKubelet {
+        /// As in `kubectl get nodes`.
+        node: String,
+    },
+    /// Lose a node, as by a power failure.
+    KillNode {
+        /// As in `kubectl get nodes`.
+        node: String,
+    },
+    /// Start a lost node again.
+    StartNode {
+        /// As in `kubectl get nodes`.
+        node: String,
+    },
+    /// Drop all packets between two pods.
+    Partition {
+        /// A pod's address.
+        one: Ipv4Addr,
+        /// Another pod's address.
+        other: Ipv4Addr,
+    },
+    /// End all partitions.
+    Heal,
+}
+
+/// Does what the arguments say.
+pub fn run() -> Result<ExitCode> {
+    let Arguments { cluster, command } = Arguments::parse();
+    match command {
+        Command::Up => cluster.up()?,
+        Command::Down => return Ok(report(&cluster.down()?)),
+        Command::Status => return Ok(if cluster.status()? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::LoadImage { archives } => cluster.load_images(&archives)?,
+        Command::BuildImages { tag, load } => build_images(cluster, &tag, load)?,
+        Command::Kubeconfig => println!("{}", cluster.kubeconfig()?.display()),
+        Command::KubectlPath => println!("{}", cluster.kubectl()?.display()),
+        Command::StopKubelet { node } => node::stop_kubelet(&State::of_this_machine()?, node::named(&node)?)?,
+        Command::StartKubelet { node } => node::start_kubelet(&State::of_this_machine()?, node::named(&node)?)?,
+        Command::KillNode { node } => node::kill(&State::of_this_machine()?, node::named(&node)?)?,
+        Command::StartNode { node } => node::start(&State::of_this_machine()?, node::named(&node)?)?,
+        Command::Partition { one, other } => partition::split(one, other)?,
+        Command::Heal => partition::heal()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn build_images(cluster: Cluster, tag: &str, load: bool) -> Result<()> {
+    let archives = images::ours(tag)?;
+    if load {
+        cluster.load_images(&archives)?;
+    }
+    for archive in archives {
+        println!("{}", archive.display());
+    }
+    Ok(())
+}
+
+fn report(left: &[String]) -> ExitCode {
+    if left.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("still there:");
+    for one in left {
+        eprintln!("  {one}");
+    }
+    ExitCode::FAILURE
+}

@@ -1,0 +1,65 @@
+//! The end of a cluster, sound, broken or half made.
+
+use super::before::Before;
+use super::daemon::{kill_all, marked};
+use super::state::{State, lock};
+use super::topology::NODES;
+use super::{cgroup, containerd, firewall, mounts, network, up};
+use anyhow::{Context, Result};
+use std::fs;
+
+/// Removes all of the cluster and returns what could not be removed, in words.
+pub fn down(state: &State) -> Result<Vec<String>> {
+    up::require_root()?;
+    let _lock = lock()?;
+    let before = Before::recall(state);
+    clean(state)?;
+    Ok(leftovers(state, &before))
+}
+
+/// Removes all of the cluster; for `down`, and for `up` after a crash.
+pub fn clean(state: &State) -> Result<()> {
+    let before = Before::recall(state);
+    // Whoever would start something anew dies first: kubelets, containerds and shims all carry the mark. A few rounds,
+    // because one may have been starting another at that moment.
+    for _ in 0..3 {
+        kill_all(&marked(state))?;
+    }
+    cgroup::kill_everything()?;
+    let rules_are_ours = state.exists() || !network::links().is_empty();
+    mounts::remove_below(state.root())?;
+    network::remove()?;
+    if rules_are_ours {
+        firewall::remove(before.chains())?;
+    }
+    before.restore_settings()?;
+    remove_shim_sockets(state);
+    before.remove_new_places(state)?;
+    cgroup::remove();
+    if state.exists() {
+        fs::remove_dir_all(state.root()).with_context(|| format!("can't remove {}", state.root().display()))?;
+    }
+    Ok(())
+}
+
+/// What is still there of a cluster that was cleaned, in words.
+pub fn leftovers(state: &State, before: &Before) -> Vec<String> {
+    let mut left = before.differences();
+    left.extend(marked(state).iter().map(|pid| format!("process {pid}")));
+    left.extend(cgroup::left().iter().map(|folder| format!("cgroup {}", folder.display())));
+    left.extend(mounts::below(state.root()).iter().map(|point| format!("mount {}", point.display())));
+    left.extend(network::links().iter().map(|link| format!("link {link}")));
+    let chains = firewall::chains().unwrap_or_default();
+    left.extend(chains.difference(before.chains()).map(|chain| format!("firewall chain {chain}")));
+    if state.exists() {
+        left.push(format!("folder {}", state.root().display()));
+    }
+    left
+}
+
+/// Shims listen in a folder that they share with any other containerd of the machine.
+fn remove_shim_sockets(state: &State) {
+    for socket in NODES.into_iter().flat_map(|node| containerd::shim_sockets(state, node)) {
+        let _ = fs::remove_file(socket);
+    }
+}

@@ -1,0 +1,4 @@
+//! What the end-to-end tests stand on: a real Kubernetes on this machine.
+
+pub mod kubernetes;
+pub mod load;
