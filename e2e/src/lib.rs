@@ -2,3 +2,4 @@
 
 pub mod kubernetes;
 pub mod load;
+pub mod testbed;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Time between two batches of a writer.
 const TICK: Duration = Duration::from_millis(16);
@@ -91,7 +92,7 @@ struct Shared {
     start: Instant,
     state: Mutex<State>,
     writes: watch::Sender<u64>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -128,7 +129,7 @@ impl Load {
             start: Instant::now(),
             state: Mutex::new(state),
             writes: watch::Sender::new(0),
-            stop: watch::Sender::new(false),
+            stop: CancellationToken::new(),
         });
         let mut workers = JoinSet::new();
         for (index, connection) in connections.into_iter().enumerate() {
@@ -145,6 +146,11 @@ impl Load {
     /// Acknowledged changes up to now.
     pub fn writes(&self) -> u64 {
         *self.shared.writes.borrow()
+    }
+
+    /// Commands that failed up to now.
+    pub fn errors(&self) -> u64 {
+        self.shared.state().errors
     }
 
     /// Waits until `more` changes have been acknowledged after this call.
@@ -166,7 +172,7 @@ impl Load {
 
     /// Stops writing, reads every key through each of `addresses`, and tells how it went.
     pub async fn finish(mut self, addresses: &[SocketAddr]) -> Result<Report> {
-        self.shared.stop.send_replace(true);
+        self.shared.stop.cancel();
         while let Some(ended) = self.workers.join_next().await {
             ended??;
         }
@@ -304,11 +310,13 @@ impl Client {
     /// Waits for the next tick; false when the load is to stop. A connection that the cache closes meanwhile is opened
     /// again: closing between commands is no error.
     async fn pause(&mut self) -> Result<bool> {
-        let mut stop = self.shared.stop.subscribe();
-        tokio::select! {
-            () = tokio::time::sleep(TICK) => {}
-            () = self.connection.closed() => self.reconnect().await?,
-            _ = stop.wait_for(|stop| *stop) => return Ok(false),
+        let closed = tokio::select! {
+            () = self.shared.stop.cancelled() => return Ok(false),
+            () = self.connection.closed() => true,
+            () = tokio::time::sleep(TICK) => false,
+        };
+        if closed {
+            self.reconnect().await?;
         }
         Ok(true)
     }

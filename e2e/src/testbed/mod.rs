@@ -1,0 +1,23 @@
+//! What tests and the demo do with a Kubernetes: apply as a user does, wait for what they see, ask the nodes.
+//!
+//! - [`bed`] is the cluster: a client and a kubectl;
+//! - [`wait`] follows watches until something is true, with a deadline;
+//! - [`cache`] is one CacheCluster with its pods and its Service;
+//! - [`nodes`] asks the nodes over their admin service;
+//! - [`record`] keeps what a watch showed, to judge it afterwards;
+//! - [`audit`] reads who wrote what from the API server's log;
+//! - [`operator`] installs the operator;
+//! - [`scenario`] gives a test its namespace and tells what happened when it fails.
+
+pub mod audit;
+pub mod bed;
+pub mod cache;
+pub mod nodes;
+pub mod operator;
+pub mod record;
+pub mod scenario;
+pub mod wait;
+
+pub use bed::Testbed;
+pub use cache::Cache;
+pub use scenario::{Scenario, scenario};
