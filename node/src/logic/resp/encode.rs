@@ -1,0 +1,168 @@
+//! Replies as bytes.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::Reply;
+
+/// Version of the protocol that a connection speaks; `HELLO` changes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// Every connection starts with this.
+    #[default]
+    Resp2,
+    /// After `HELLO 3`.
+    Resp3,
+}
+
+/// How the types that differ are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Resp2,
+    Resp3,
+    /// RESP3 that keeps the two kinds of nil apart, so that any member can write the reply for its own client.
+    Peer,
+}
+
+impl Reply {
+    /// Appends the reply as a client with this version reads it.
+    pub fn encode(&self, protocol: Protocol, out: &mut BytesMut) {
+        write(self, if protocol == Protocol::Resp3 { Form::Resp3 } else { Form::Resp2 }, out);
+    }
+
+    /// The reply for another member: RESP3, but for `*-1`. [`Reply::from_resp3`] is the reverse.
+    pub fn to_resp3(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.size_hint());
+        write(self, Form::Peer, &mut out);
+        out.freeze()
+    }
+
+    /// About how many bytes the reply takes when written.
+    pub fn size_hint(&self) -> usize {
+        match self {
+            Self::Bulk(value) => value.len() + 16,
+            Self::Verbatim(text) => text.len() + 20,
+            Self::Status(text) | Self::Error(text) => text.len() + 3,
+            Self::Array(items) | Self::Set(items) => 16 + items.iter().map(Self::size_hint).sum::<usize>(),
+            Self::Map(pairs) => {
+                16 + pairs.iter().map(|(key, value)| key.size_hint() + value.size_hint()).sum::<usize>()
+            }
+            _ => 24,
+        }
+    }
+}
+
+fn write(reply: &Reply, form: Form, out: &mut BytesMut) {
+    match reply {
+        Reply::Simple(text) => line(b'+', text, out),
+        Reply::Status(text) => line(b'+', text, out),
+        Reply::Error(text) => line(b'-', text, out),
+        Reply::Integer(n) => header(b':', *n, out),
+        Reply::Bulk(value) => bulk(value, out),
+        Reply::Verbatim(text) if form == Form::Resp2 => bulk(text.as_bytes(), out),
+        Reply::Verbatim(text) => {
+            header(b'=', text.len() as i64 + 4, out);
+            out.put_slice(b"txt:");
+            out.put_slice(text.as_bytes());
+            out.put_slice(b"\r\n");
+        }
+        Reply::Nil if form == Form::Resp2 => out.put_slice(b"$-1\r\n"),
+        Reply::NilArray if form != Form::Resp3 => out.put_slice(b"*-1\r\n"),
+        Reply::Nil | Reply::NilArray => out.put_slice(b"_\r\n"),
+        Reply::Double(n) if form == Form::Resp2 => bulk(double(*n).as_bytes(), out),
+        Reply::Double(n) => line(b',', &double(*n), out),
+        Reply::Boolean(b) if form == Form::Resp2 => header(b':', i64::from(*b), out),
+        Reply::Boolean(b) => out.put_slice(if *b { b"#t\r\n" } else { b"#f\r\n" }),
+        Reply::Array(items) => list(b'*', items, form, out),
+        Reply::Set(items) => list(if form == Form::Resp2 { b'*' } else { b'~' }, items, form, out),
+        Reply::Map(pairs) => {
+            let (kind, length) = if form == Form::Resp2 { (b'*', pairs.len() * 2) } else { (b'%', pairs.len()) };
+            header(kind, length as i64, out);
+            for (key, value) in pairs {
+                write(key, form, out);
+                write(value, form, out);
+            }
+        }
+    }
+}
+
+fn list(kind: u8, items: &[Reply], form: Form, out: &mut BytesMut) {
+    header(kind, items.len() as i64, out);
+    for item in items {
+        write(item, form, out);
+    }
+}
+
+fn header(kind: u8, n: i64, out: &mut BytesMut) {
+    out.put_u8(kind);
+    out.put_slice(itoa::Buffer::new().format(n).as_bytes());
+    out.put_slice(b"\r\n");
+}
+
+fn bulk(value: &[u8], out: &mut BytesMut) {
+    header(b'$', value.len() as i64, out);
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// A line holds no CR or LF: they would end it.
+fn line(kind: u8, text: &str, out: &mut BytesMut) {
+    out.put_u8(kind);
+    let start = out.len();
+    out.put_slice(text.as_bytes());
+    for byte in &mut out[start..] {
+        if matches!(byte, b'\r' | b'\n') {
+            *byte = b' ';
+        }
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// As the protocol wants it: `inf`, `-inf`, `nan`, else the shortest decimal that reads back as the same number.
+fn double(n: f64) -> String {
+    if n.is_nan() {
+        "nan".to_owned()
+    } else if n.is_infinite() {
+        if n > 0.0 { "inf" } else { "-inf" }.to_owned()
+    } else {
+        n.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both(reply: &Reply) -> (String, String) {
+        let text = |protocol| {
+            let mut out = BytesMut::new();
+            reply.encode(protocol, &mut out);
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        (text(Protocol::Resp2), text(Protocol::Resp3))
+    }
+
+    #[test]
+    fn every_type_has_its_form_in_both_versions() {
+        let key = || Reply::text("k");
+        let table = [
+            (Reply::OK, "+OK\r\n", "+OK\r\n"),
+            (Reply::Status("a\r\nb".into()), "+a  b\r\n", "+a  b\r\n"),
+            (Reply::error("ERR no\nway"), "-ERR no way\r\n", "-ERR no way\r\n"),
+            (Reply::Integer(-7), ":-7\r\n", ":-7\r\n"),
+            (Reply::Bulk(Bytes::from_static(b"")), "$0\r\n\r\n", "$0\r\n\r\n"),
+            (Reply::Verbatim("hi".into()), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
+            (Reply::Nil, "$-1\r\n", "_\r\n"),
+            (Reply::NilArray, "*-1\r\n", "_\r\n"),
+            (Reply::Double(1.5), "$3\r\n1.5\r\n", ",1.5\r\n"),
+            (Reply::Double(f64::NEG_INFINITY), "$4\r\n-inf\r\n", ",-inf\r\n"),
+            (Reply::Boolean(true), ":1\r\n", "#t\r\n"),
+            (Reply::Boolean(false), ":0\r\n", "#f\r\n"),
+            (Reply::Array(vec![key(), Reply::Nil]), "*2\r\n$1\r\nk\r\n$-1\r\n", "*2\r\n$1\r\nk\r\n_\r\n"),
+            (Reply::Set(vec![key()]), "*1\r\n$1\r\nk\r\n", "~1\r\n$1\r\nk\r\n"),
+            (Reply::Map(vec![(key(), Reply::Integer(1))]), "*2\r\n$1\r\nk\r\n:1\r\n", "%1\r\n$1\r\nk\r\n:1\r\n"),
+        ];
+        for (reply, resp2, resp3) in table {
+            assert_eq!(both(&reply), (resp2.to_owned(), resp3.to_owned()), "{reply:?}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The Redis serialisation protocol, versions 2 and 3 (redis.io/docs/reference/protocol-spec).
+
+pub mod decode;
+pub mod encode;
+pub mod inline;
+pub mod reply;
+pub mod request;
+
+pub use decode::DecodeError;
+pub use encode::Protocol;
+pub use reply::Reply;
+pub use request::{Limits, ProtocolError, RequestParser};

@@ -1,0 +1,126 @@
+//! The hash that orders a partition's entries.
+//!
+//! SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF"): it must be the same in every version of this
+//! program, on every member and machine, because a scan's cursor and a copy's progress are positions in its order
+//! (rule C2). Clients cannot aim at one position, because the cluster's seed is secret and random (rule T8).
+
+/// Bits of a hash: what is left of a `SCAN` cursor beside the partition.
+pub const HASH_BITS: u32 = 48;
+
+/// Place of an entry in the order.
+pub(super) fn position(seed: u64, map: &[u8], key: &[u8]) -> u64 {
+    let mut hasher = Sip::<1, 3>::new(seed, 0x6d69_7a75_7961_0001);
+    hasher.write(&(map.len() as u32).to_le_bytes());
+    hasher.write(map);
+    hasher.write(key);
+    hasher.finish() >> (64 - HASH_BITS)
+}
+
+/// SipHash with `C` rounds a block and `D` at the end.
+struct Sip<const C: usize, const D: usize> {
+    state: [u64; 4],
+    /// Bytes that do not fill a block yet, the first in the lowest place.
+    tail: u64,
+    length: usize,
+}
+
+impl<const C: usize, const D: usize> Sip<C, D> {
+    fn new(k0: u64, k1: u64) -> Self {
+        let state = [
+            k0 ^ 0x736f_6d65_7073_6575,
+            k1 ^ 0x646f_7261_6e64_6f6d,
+            k0 ^ 0x6c79_6765_6e65_7261,
+            k1 ^ 0x7465_6462_7974_6573,
+        ];
+        Self { state, tail: 0, length: 0 }
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) {
+        while !self.length.is_multiple_of(8) || bytes.len() < 8 {
+            let [byte, rest @ ..] = bytes else { return };
+            self.tail |= u64::from(*byte) << (self.length % 8 * 8);
+            self.length += 1;
+            if self.length.is_multiple_of(8) {
+                self.block(self.tail);
+                self.tail = 0;
+            }
+            bytes = rest;
+        }
+        while let Some((block, rest)) = bytes.split_first_chunk() {
+            self.block(u64::from_le_bytes(*block));
+            self.length += 8;
+            bytes = rest;
+        }
+        for byte in bytes {
+            self.tail |= u64::from(*byte) << (self.length % 8 * 8);
+            self.length += 1;
+        }
+    }
+
+    fn block(&mut self, block: u64) {
+        self.state[3] ^= block;
+        (0..C).for_each(|_| self.round());
+        self.state[0] ^= block;
+    }
+
+    fn round(&mut self) {
+        let [a, b, c, d] = &mut self.state;
+        *a = a.wrapping_add(*b);
+        *c = c.wrapping_add(*d);
+        *b = b.rotate_left(13) ^ *a;
+        *d = d.rotate_left(16) ^ *c;
+        *a = a.rotate_left(32);
+        *c = c.wrapping_add(*b);
+        *a = a.wrapping_add(*d);
+        *b = b.rotate_left(17) ^ *c;
+        *d = d.rotate_left(21) ^ *a;
+        *c = c.rotate_left(32);
+    }
+
+    fn finish(mut self) -> u64 {
+        let last = self.tail | (self.length as u64) << 56;
+        self.block(last);
+        self.state[2] ^= 0xff;
+        (0..D).for_each(|_| self.round());
+        self.state.iter().fold(0, |hash, word| hash ^ word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::Hasher;
+
+    use super::*;
+
+    #[test]
+    fn it_is_siphash() {
+        // The example of the paper's appendix, for two and four rounds.
+        let key: Vec<u64> = (0..2).map(|i| u64::from_le_bytes(std::array::from_fn(|b| i * 8 + b as u8))).collect();
+        let mut hasher = Sip::<2, 4>::new(key[0], key[1]);
+        hasher.write(&(0..15).collect::<Vec<u8>>());
+        assert_eq!(hasher.finish(), 0xa129_ca61_49be_45e5);
+    }
+
+    #[test]
+    fn pieces_hash_like_the_whole() {
+        let bytes: Vec<u8> = (0..100).collect();
+        for first in 0..40 {
+            for second in first..40 {
+                let mut ours = Sip::<1, 3>::new(0, 0);
+                // The standard library's hasher is SipHash-1-3 with zero keys.
+                let mut std = std::collections::hash_map::DefaultHasher::new();
+                for piece in [&bytes[..first], &bytes[first..second], &bytes[second..40 + first]] {
+                    ours.write(piece);
+                    std.write(piece);
+                }
+                assert_eq!(ours.finish(), std.finish());
+            }
+        }
+    }
+
+    #[test]
+    fn positions_never_change() {
+        assert_eq!(position(1, b"map", b"key"), 136_286_641_034_261);
+        assert_ne!(position(1, b"ma", b"pkey"), position(1, b"map", b"key"));
+    }
+}

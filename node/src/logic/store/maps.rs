@@ -1,0 +1,79 @@
+//! Names of the maps that have entries in a partition: each name is kept once.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+/// Number of a map, within its partition only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MapId(u32);
+
+/// A map with entries.
+struct Map {
+    name: Bytes,
+    entries: usize,
+}
+
+/// Accounted for a map beside its name.
+pub const MAP_OVERHEAD: u64 = 128;
+
+/// The maps of a partition. One without entries is forgotten.
+#[derive(Default)]
+pub(super) struct Maps {
+    ids: BTreeMap<Bytes, MapId>,
+    maps: Vec<Option<Map>>,
+    free: Vec<MapId>,
+    bytes: u64,
+}
+
+impl Maps {
+    pub(super) fn find(&self, name: &[u8]) -> Option<MapId> {
+        self.ids.get(name).copied()
+    }
+
+    /// The map's number, which [`Maps::count_entry`] must follow.
+    pub(super) fn find_or_add(&mut self, name: &[u8]) -> MapId {
+        if let Some(id) = self.find(name) {
+            return id;
+        }
+        let name = Bytes::copy_from_slice(name);
+        let id = self.free.pop().unwrap_or(MapId(self.maps.len() as u32));
+        if id.0 as usize == self.maps.len() {
+            self.maps.push(None);
+        }
+        self.bytes += name.len() as u64 + MAP_OVERHEAD;
+        self.maps[id.0 as usize] = Some(Map { name: name.clone(), entries: 0 });
+        self.ids.insert(name, id);
+        id
+    }
+
+    pub(super) fn count_entry(&mut self, id: MapId) {
+        if let Some(map) = &mut self.maps[id.0 as usize] {
+            map.entries += 1;
+        }
+    }
+
+    pub(super) fn forget_entry(&mut self, id: MapId) {
+        let Some(map) = &mut self.maps[id.0 as usize] else { return };
+        map.entries -= 1;
+        if map.entries == 0 {
+            self.bytes -= map.name.len() as u64 + MAP_OVERHEAD;
+            self.ids.remove(&map.name);
+            self.maps[id.0 as usize] = None;
+            self.free.push(id);
+        }
+    }
+
+    pub(super) fn name(&self, id: MapId) -> Bytes {
+        self.maps[id.0 as usize].as_ref().map_or_else(Bytes::new, |map| map.name.clone())
+    }
+
+    pub(super) fn entries(&self, name: &[u8]) -> usize {
+        let map = self.find(name).and_then(|id| self.maps[id.0 as usize].as_ref());
+        map.map_or(0, |map| map.entries)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
