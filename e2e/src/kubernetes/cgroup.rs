@@ -2,7 +2,7 @@
 
 use super::daemon::kill_all;
 use super::topology::Node;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,20 @@ const KILL_ROUNDS: usize = 20;
 /// The cgroup of a node's containers.
 pub fn of_node(node: Node) -> String {
     format!("/{ROOT}/{}", node.name())
+}
+
+/// Makes a node's cgroup, in which its kubelet makes one for each pod.
+pub fn prepare(node: Node) -> Result<()> {
+    let mut folders: Vec<PathBuf> = hierarchies().collect();
+    for name in [ROOT.to_owned(), node.name()] {
+        for folder in &mut folders {
+            enable_controllers(folder);
+            folder.push(&name);
+            fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+            copy_processors(folder)?;
+        }
+    }
+    Ok(())
 }
 
 /// Kills every process of a node's containers.
@@ -51,11 +65,43 @@ fn kill_below(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// One folder in each hierarchy of cgroup v1, or the only one of v2.
+/// Our cgroup of that name in each hierarchy.
 fn folders(name: &str) -> Vec<PathBuf> {
-    let hierarchies = fs::read_dir(MOUNT).into_iter().flatten().flatten().map(|entry| entry.path());
-    let candidates = hierarchies.chain([PathBuf::from(MOUNT)]).map(|hierarchy| hierarchy.join(name));
-    candidates.filter(|folder| folder.join("cgroup.procs").exists()).collect()
+    hierarchies().map(|hierarchy| hierarchy.join(name)).filter(|folder| is_cgroup(folder)).collect()
+}
+
+/// The hierarchies of cgroup v1, or the only one of v2.
+fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    let mount = PathBuf::from(MOUNT);
+    let mounted = if is_cgroup(&mount) { vec![mount] } else { children(&mount) };
+    // Some names are links to others.
+    mounted.into_iter().filter(|folder| is_cgroup(folder) && !folder.is_symlink())
+}
+
+fn is_cgroup(folder: &Path) -> bool {
+    folder.join("cgroup.procs").exists()
+}
+
+/// In v2 a cgroup's children have only the controllers that it hands down.
+fn enable_controllers(folder: &Path) {
+    let controllers = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+    for controller in controllers.split_whitespace() {
+        // One that can't be handed down is not needed, or kubelet says so.
+        let _ = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+}
+
+/// In v1 a new cgroup has no processor and no memory node, and no process can enter it.
+fn copy_processors(folder: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let parents = folder.parent().and_then(|parent| fs::read_to_string(parent.join(file)).ok());
+        let own = fs::read_to_string(folder.join(file)).unwrap_or_default();
+        if let Some(parents) = parents.filter(|_| own.trim().is_empty()) {
+            fs::write(folder.join(file), parents)
+                .with_context(|| format!("can't set {file} of {}", folder.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn processes(folder: &Path) -> Vec<i32> {

@@ -22,10 +22,11 @@ impl Cluster {
     /// What `$CLUSTER` names; the local one when it is not set.
     pub fn from_environment() -> Result<Self> {
         match std::env::var("CLUSTER").unwrap_or_default().as_str() {
-            "" | "local" => Ok(Self::Local),
-            "current" => Ok(Self::Current),
-            "kind" => Ok(Self::Kind),
-            other => bail!("CLUSTER is {other:?}: use local, current or kind"),
+            "" => Ok(Self::Local),
+            name => match Self::from_str(name, false) {
+                Ok(cluster) => Ok(cluster),
+                Err(_) => bail!("CLUSTER is {name:?}: use local, current or kind"),
+            },
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::choice::Cluster;
 use super::state::State;
+use super::topology::Node;
 use super::{images, node, partition};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -9,13 +10,12 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// A real Kubernetes on this machine, for tests and for trying things out.
+/// A real Kubernetes on this machine, for tests and for trying things out
 #[derive(Debug, Parser)]
 #[command(name = "local-kubernetes", max_term_width = 100)]
 struct Arguments {
-    /// Which cluster to use.
-    #[arg(long, env = "CLUSTER", value_enum, default_value = "local", hide_possible_values = false, global = true)]
-    cluster: Cluster,
+    #[arg(long, value_enum, global = true, help = "Which cluster to use [default: $CLUSTER, or local]")]
+    cluster: Option<Cluster>,
     #[command(subcommand)]
     command: Command,
 }
@@ -79,24 +79,41 @@ enum Command {
 }
 
 /// Does what the arguments say.
-pub fn run() -> Result<ExitCode> {
-    let Arguments { cluster, command } = Arguments::parse();
+pub fn run() -> ExitCode {
+    carry_out(Arguments::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn carry_out(arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { cluster, command } = arguments;
+    let cluster = match cluster {
+        Some(cluster) => cluster,
+        None => Cluster::from_environment()?,
+    };
     match command {
         Command::Up => cluster.up()?,
         Command::Down => return Ok(report(&cluster.down()?)),
-        Command::Status => return Ok(if cluster.status()? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Status => {
+            return Ok(if cluster.status()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::LoadImage { archives } => cluster.load_images(&archives)?,
         Command::BuildImages { tag, load } => build_images(cluster, &tag, load)?,
         Command::Kubeconfig => println!("{}", cluster.kubeconfig()?.display()),
         Command::KubectlPath => println!("{}", cluster.kubectl()?.display()),
-        Command::StopKubelet { node } => node::stop_kubelet(&State::of_this_machine()?, node::named(&node)?)?,
-        Command::StartKubelet { node } => node::start_kubelet(&State::of_this_machine()?, node::named(&node)?)?,
-        Command::KillNode { node } => node::kill(&State::of_this_machine()?, node::named(&node)?)?,
-        Command::StartNode { node } => node::start(&State::of_this_machine()?, node::named(&node)?)?,
+        Command::StopKubelet { node } => to_node(&node, node::stop_kubelet)?,
+        Command::StartKubelet { node } => to_node(&node, node::start_kubelet)?,
+        Command::KillNode { node } => to_node(&node, node::kill)?,
+        Command::StartNode { node } => to_node(&node, node::start)?,
         Command::Partition { one, other } => partition::split(one, other)?,
         Command::Heal => partition::heal()?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn to_node(name: &str, change: fn(&State, Node) -> Result<()>) -> Result<()> {
+    change(&State::of_this_machine()?, node::named(name)?)
 }
 
 fn build_images(cluster: Cluster, tag: &str, load: bool) -> Result<()> {
@@ -112,6 +129,7 @@ fn build_images(cluster: Cluster, tag: &str, load: bool) -> Result<()> {
 
 fn report(left: &[String]) -> ExitCode {
     if left.is_empty() {
+        eprintln!("nothing is left of it");
         return ExitCode::SUCCESS;
     }
     eprintln!("still there:");

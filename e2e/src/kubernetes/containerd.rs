@@ -63,8 +63,8 @@ fn config(state: &State, node: Node) -> Result<String> {
     let network = state.node_folder(node, "network")?;
     Ok(format!(
         r#"version = 2
-root = {root:?}
-state = {running:?}
+root = '{root}'
+state = '{running}'
 # What a node doesn't use; the last one would make /opt/containerd.
 disabled_plugins = [
   "io.containerd.snapshotter.v1.aufs",
@@ -77,7 +77,7 @@ disabled_plugins = [
 ]
 
 [grpc]
-address = {socket:?}
+address = '{socket}'
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE_IMAGE}"
@@ -92,13 +92,17 @@ default_runtime_name = "runc"
 runtime_type = "io.containerd.runc.v2"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-Root = {runc:?}
+Root = '{runc}'
 
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{CNI_PLUGINS}"
-conf_dir = {network:?}
+conf_dir = '{network}'
 "#,
-        socket = socket(state, node),
+        root = root.display(),
+        running = running.display(),
+        runc = runc.display(),
+        network = network.display(),
+        socket = socket(state, node).display(),
     ))
 }
 

@@ -39,7 +39,7 @@ impl<'a> Daemon<'a> {
         Self { state, name: name.into() }
     }
 
-    /// Starts it in a session of its own, with its output in its log.
+    /// Starts it in a session of its own, with its output in its log; does nothing when it runs.
     pub fn start(&self, command: &Command) -> Result<()> {
         self.start_with(command, |_| {})
     }
@@ -47,7 +47,7 @@ impl<'a> Daemon<'a> {
     /// As [`Self::start`], with more settings than arguments and environment, such as the user it runs as.
     pub fn start_with(&self, command: &Command, settings: impl FnOnce(&mut Command)) -> Result<()> {
         if self.pid().is_some() {
-            bail!("{} runs already", self.name);
+            return Ok(());
         }
         self.state.folder("logs")?;
         self.state.folder("pids")?;

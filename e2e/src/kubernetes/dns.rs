@@ -1,4 +1,4 @@
-//! Cluster DNS: CoreDNS as a pod behind the Service that every pod asks.
+//! Cluster DNS: `CoreDNS` as a pod behind the Service that every pod asks.
 
 use super::progress::wait_for;
 use super::state::State;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::json;
 use std::time::Duration;
 
-/// CoreDNS' image.
+/// The image of `CoreDNS`.
 pub const IMAGE: &str = "localhost/mizuya/coredns:1";
 const READY_LIMIT: Duration = Duration::from_secs(90);
 const NAMESPACE: &str = "kube-system";
@@ -16,7 +16,7 @@ const NAME: &str = "coredns";
 /// One survives the loss of a node.
 pub const REPLICAS: u32 = 2;
 
-/// Applies CoreDNS.
+/// Applies `CoreDNS`.
 pub fn apply(state: &State) -> Result<()> {
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": [
         account(), role(), binding(), settings(), deployment(), service(),
@@ -24,7 +24,7 @@ pub fn apply(state: &State) -> Result<()> {
     kubectl::apply(state, &list.to_string())
 }
 
-/// Waits until all CoreDNS pods are ready.
+/// Waits until all `CoreDNS` pods are ready.
 pub fn wait_until_ready(state: &State) -> Result<()> {
     wait_for("cluster DNS to be ready", READY_LIMIT, || {
         health::daemons_run(state)?;
@@ -32,7 +32,7 @@ pub fn wait_until_ready(state: &State) -> Result<()> {
     })
 }
 
-/// How many CoreDNS pods are ready.
+/// How many `CoreDNS` pods are ready.
 pub fn ready(state: &State) -> Result<u32> {
     let path = ["-n", NAMESPACE, "get", "deployment", NAME, "-o", "jsonpath={.status.readyReplicas}"];
     Ok(kubectl::output(state, &path)?.trim().parse().unwrap_or(0))
@@ -105,12 +105,10 @@ fn deployment() -> serde_json::Value {
                 "serviceAccountName": NAME,
                 "priorityClassName": "system-cluster-critical",
                 "dnsPolicy": "Default",
-                "topologySpreadConstraints": [{
-                    "maxSkew": 1,
+                "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
                     "topologyKey": "kubernetes.io/hostname",
-                    "whenUnsatisfiable": "ScheduleAnyway",
                     "labelSelector": { "matchLabels": labels },
-                }],
+                }]}},
                 // Found again on another node soon after its own was lost.
                 "tolerations": [
                     { "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5 },

@@ -3,10 +3,11 @@
 use super::before::Before;
 use super::daemon::{kill_all, marked};
 use super::state::{State, lock};
-use super::topology::NODES;
-use super::{cgroup, containerd, firewall, mounts, network, up};
+use super::topology::{NODES, POD_RANGE, SERVICE_RANGE};
+use super::{cgroup, containerd, firewall, mounts, network, tool, up};
 use anyhow::{Context, Result};
 use std::fs;
+use std::process::Command;
 
 /// Removes all of the cluster and returns what could not be removed, in words.
 pub fn down(state: &State) -> Result<Vec<String>> {
@@ -32,6 +33,7 @@ pub fn clean(state: &State) -> Result<()> {
     if rules_are_ours {
         firewall::remove(before.chains())?;
     }
+    forget_connections();
     before.restore_settings()?;
     remove_shim_sockets(state);
     before.remove_new_places(state)?;
@@ -55,6 +57,14 @@ pub fn leftovers(state: &State, before: &Before) -> Vec<String> {
         left.push(format!("folder {}", state.root().display()));
     }
     left
+}
+
+/// The next cluster has the same addresses: a translation that the kernel still remembers would lead to a pod of this one.
+fn forget_connections() {
+    for (side, range) in [("--orig-src", POD_RANGE), ("--orig-dst", POD_RANGE), ("--orig-dst", SERVICE_RANGE)] {
+        // It fails when there is nothing to forget.
+        let _ = tool::run(Command::new("conntrack").args(["--delete", side, range]));
+    }
 }
 
 /// Shims listen in a folder that they share with any other containerd of the machine.

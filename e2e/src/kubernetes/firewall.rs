@@ -8,19 +8,28 @@ use std::process::Command;
 
 /// Rules that keep pods apart go here, before anything that could let an open connection pass. Table `mangle`.
 pub const PARTITION_CHAIN: &str = "MIZUYA-PARTITION";
+/// Rules that make a lost node silent go here. Table `mangle`.
+pub const LOST_CHAIN: &str = "MIZUYA-LOST";
 /// Of Kubernetes, its network plugins, and us.
 const PREFIXES: [&str; 3] = ["KUBE-", "CNI-", "MIZUYA-"];
 /// One for each family of addresses; kubelet and kube-proxy use both.
 const FAMILIES: [&str; 2] = ["iptables", "ip6tables"];
 
-/// Lets the cluster's parts speak to each other whatever the machine's policy is, and makes [`PARTITION_CHAIN`].
+/// Lets the cluster's parts speak to each other whatever the machine's policy is, and makes [`PARTITION_CHAIN`] and
+/// [`LOST_CHAIN`].
 pub fn prepare() -> Result<()> {
     let script = format!(
         "*filter\n:MIZUYA-CLUSTER - [0:0]\n-A MIZUYA-CLUSTER -s {POD_RANGE} -d {POD_RANGE} -j ACCEPT\n\
          -I FORWARD -j MIZUYA-CLUSTER\n-I INPUT -j MIZUYA-CLUSTER\nCOMMIT\n\
-         *mangle\n:{PARTITION_CHAIN} - [0:0]\n-I FORWARD -j {PARTITION_CHAIN}\nCOMMIT\n"
+         *mangle\n:{PARTITION_CHAIN} - [0:0]\n-I FORWARD -j {PARTITION_CHAIN}\n\
+         :{LOST_CHAIN} - [0:0]\n-I FORWARD -j {LOST_CHAIN}\n-I OUTPUT -j {LOST_CHAIN}\nCOMMIT\n"
     );
     restore(FAMILIES[0], &script)
+}
+
+/// Does one thing to the rules that keep parts of the cluster from each other.
+pub fn change(arguments: &[&str]) -> Result<()> {
+    tool::run(Command::new(FAMILIES[0]).args(["--wait", "--table", "mangle"]).args(arguments))
 }
 
 /// The chains with one of our prefixes that are there now, each as `family/table/chain`.
@@ -72,10 +81,8 @@ fn tables(saved: &str) -> impl Iterator<Item = Table<'_>> {
 fn removal(family: &str, saved: &str, former: &BTreeSet<String>) -> String {
     let mut script = String::new();
     for table in tables(saved) {
-        let chains: Vec<_> = table
-            .own_chains()
-            .filter(|chain| !former.contains(&format!("{family}/{}/{chain}", table.name)))
-            .collect();
+        let chains: Vec<_> =
+            table.own_chains().filter(|chain| !former.contains(&format!("{family}/{}/{chain}", table.name))).collect();
         if chains.is_empty() {
             continue;
         }
@@ -85,7 +92,7 @@ fn removal(family: &str, saved: &str, former: &BTreeSet<String>) -> String {
             let target = rest.rsplit_once("-j ").or_else(|| rest.rsplit_once("-g "))?.1.split(' ').next()?;
             (!chains.contains(&chain) && chains.contains(&target)).then(|| format!("-D {rule}\n"))
         });
-        script.push_str(&format!("*{}\n", table.name));
+        script.extend(["*", table.name, "\n"]);
         script.extend(jumps);
         script.extend(chains.iter().map(|chain| format!("-F {chain}\n")));
         script.extend(chains.iter().map(|chain| format!("-X {chain}\n")));

@@ -59,9 +59,9 @@ pub fn not_ready_nodes(state: &State) -> Result<Vec<String>> {
 }
 
 fn made_of() -> Result<String> {
-    let mut text = boot_id()?;
+    let mut parts = vec![boot_id()?];
     for module in [binaries::CORE, binaries::COREDNS, binaries::PAUSE] {
-        text.push_str(&format!("\n{}", module.programs()?.display()));
+        parts.push(module.programs()?.display().to_string());
     }
-    Ok(text)
+    Ok(parts.join("\n"))
 }

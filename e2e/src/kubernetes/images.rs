@@ -11,6 +11,8 @@ use std::process::Command;
 
 /// Hex digits of a hash that name an archive.
 const NAME_DIGITS: usize = 16;
+/// Where buildah leaves something, whatever folders it is told to use.
+const TRACES: [&str; 2] = ["/etc/cni", "/var/lib/containers"];
 /// What Mizuya itself consists of: a folder with a Containerfile, and the binary that goes into its image.
 const OURS: [(&str, &str); 2] = [("node", "mizuya-node"), ("operator", "mizuya-operator")];
 
@@ -34,7 +36,10 @@ pub fn ours(tag: &str) -> Result<Vec<PathBuf>> {
     let archive = |(folder, program): (&str, &str)| {
         let binary = built.join(program);
         if !binary.exists() {
-            bail!("{} is missing: `cargo build --profile ci -p mizuya-node -p mizuya-operator` makes it", binary.display());
+            bail!(
+                "{} is missing: `cargo build --profile ci -p mizuya-node -p mizuya-operator` makes it",
+                binary.display()
+            );
         }
         build(&workspace.join(folder).join("Containerfile"), &binary, &format!("localhost/mizuya/{folder}:{tag}"))
     };
@@ -56,7 +61,13 @@ pub fn build(containerfile: &Path, binary: &Path, reference: &str) -> Result<Pat
     let archive = folder.join(format!("{name}-{}.tar", &hex(&hash.finalize())[..NAME_DIGITS]));
     if !archive.exists() {
         let unfinished = tempfile::Builder::new().prefix(".building-").tempdir_in(&folder)?;
-        let made = make(unfinished.path(), containerfile, binary, reference)?;
+        let traces: Vec<_> = TRACES.iter().filter(|place| !Path::new(place).exists()).collect();
+        let made = make(unfinished.path(), containerfile, binary, reference);
+        for trace in traces {
+            // There is none when buildah failed early.
+            let _ = fs::remove_dir_all(trace);
+        }
+        let made = made?;
         remove_older(&folder, &name)?;
         fs::rename(made, &archive)?;
     }

@@ -27,6 +27,7 @@ pub fn prepare(state: &State, node: Node, authority: &Authority<'_>) -> Result<(
 
 /// Starts the kubelet that [`prepare`] made ready.
 pub fn start(state: &State, node: Node) -> Result<()> {
+    cgroup::prepare(node)?;
     let mut kubelet = Command::new(CORE.programs()?.join("kubelet"));
     kubelet
         .arg("--config")
@@ -70,10 +71,10 @@ fn settings(state: &State, node: Node, authority: &Path) -> Result<Value> {
         "containerRuntimeEndpoint": format!("unix://{}", containerd::socket(state, node).display()),
         "podLogsDir": state.node_folder(node, "pod-logs")?,
         "volumePluginDir": state.node_folder(node, "volume-plugins")?,
-        // The nodes share one machine: none may claim or guard all of it.
         "cgroupDriver": "cgroupfs",
-        "cgroupsPerQOS": false,
+        // Else kubelets would take each other's pods for orphans.
         "cgroupRoot": cgroup::of_node(node),
+        // The nodes share one machine: none may claim or guard all of it.
         "enforceNodeAllocatable": [],
         "failCgroupV1": false,
         "failSwapOn": false,

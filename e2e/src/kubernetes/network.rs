@@ -27,7 +27,10 @@ pub fn prepare() -> Result<()> {
 /// Our links that are there.
 pub fn links() -> Vec<String> {
     let names = fs::read_dir(LINKS).into_iter().flatten().flatten();
-    names.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.starts_with(LINK_PREFIX)).collect()
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(LINK_PREFIX))
+        .collect()
 }
 
 /// Removes our links and what hangs on them.

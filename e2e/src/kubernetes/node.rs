@@ -3,7 +3,7 @@
 use super::daemon::{Daemon, kill_all, marked_with_argument};
 use super::state::State;
 use super::topology::{NODES, Node};
-use super::{cgroup, containerd, kubelet};
+use super::{cgroup, containerd, kubelet, partition};
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
 
@@ -28,8 +28,9 @@ pub fn start_kubelet(state: &State, node: Node) -> Result<()> {
     kubelet::start(state, node)
 }
 
-/// Ends the node as a power failure does: nothing on it gets a signal that it could handle.
+/// Ends the node as a power failure does: nothing on it gets a signal that it could handle, and its addresses are silent.
 pub fn kill(state: &State, node: Node) -> Result<()> {
+    partition::silence(node)?;
     Daemon::new(state, kubelet::name(node)).kill()?;
     Daemon::new(state, containerd::name(node)).kill()?;
     // A shim is found by the argument that says whose it is.
@@ -43,6 +44,7 @@ pub fn start(state: &State, node: Node) -> Result<()> {
     if !state.exists() {
         bail!("there is no cluster; `up` makes one");
     }
+    partition::unsilence(node);
     containerd::start(state, node)?;
     containerd::wait_until_ready(state, node)?;
     kubelet::start(state, node)

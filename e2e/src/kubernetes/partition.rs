@@ -1,24 +1,35 @@
-//! A network that is split: packets between two pods vanish, both ways, open connections included.
+//! A network that fails: packets vanish, both ways and without a word, those of open connections included.
 
-use super::firewall::PARTITION_CHAIN;
-use super::tool;
+use super::firewall::{LOST_CHAIN, PARTITION_CHAIN, change};
+use super::topology::Node;
 use anyhow::Result;
 use std::net::Ipv4Addr;
-use std::process::Command;
 
 /// Keeps two pod addresses apart.
 pub fn split(one: Ipv4Addr, other: Ipv4Addr) -> Result<()> {
     for (from, to) in [(one, other), (other, one)] {
-        rule(&["-A", PARTITION_CHAIN, "-s", &from.to_string(), "-d", &to.to_string(), "-j", "DROP"])?;
+        change(&["-A", PARTITION_CHAIN, "-s", &from.to_string(), "-d", &to.to_string(), "-j", "DROP"])?;
     }
     Ok(())
 }
 
-/// Brings all together again.
+/// Brings all pods together again.
 pub fn heal() -> Result<()> {
-    rule(&["-F", PARTITION_CHAIN])
+    change(&["-F", PARTITION_CHAIN])
 }
 
-fn rule(arguments: &[&str]) -> Result<()> {
-    tool::run(Command::new("iptables").args(["--wait", "--table", "mangle"]).args(arguments))
+/// Cuts a lost node's pods off. Their addresses would otherwise still refuse connections, as those of a dead machine
+/// don't.
+pub fn silence(node: Node) -> Result<()> {
+    let range = node.pod_range();
+    change(&["-A", LOST_CHAIN, "-s", &range, "-j", "DROP"])?;
+    change(&["-A", LOST_CHAIN, "-d", &range, "-j", "DROP"])
+}
+
+/// Undoes [`silence`], however often it was done.
+pub fn unsilence(node: Node) {
+    let range = node.pod_range();
+    for side in ["-s", "-d"] {
+        while change(&["-D", LOST_CHAIN, side, &range, "-j", "DROP"]).is_ok() {}
+    }
 }

@@ -91,7 +91,8 @@ pub fn boot_id() -> Result<String> {
 pub fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set: the cache folder is below it")?).join(".cache"),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set: the cache folder is below it")?)
+            .join(".cache"),
     };
     Ok(base.join("mizuya"))
 }

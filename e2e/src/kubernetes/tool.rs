@@ -13,7 +13,7 @@ pub fn output(command: &mut Command) -> Result<String> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("can't start {}", command.get_program().display()))?;
-    checked(command, result)
+    checked(command, &result)
 }
 
 /// Runs `command`, gives it `input` and returns what it printed.
@@ -27,7 +27,7 @@ pub fn output_for(command: &mut Command, input: &str) -> Result<String> {
     // All inputs here are far smaller than what the program reads before it writes.
     child.stdin.take().context("the pipe was just made")?.write_all(input.as_bytes())?;
     let result = child.wait_with_output()?;
-    checked(command, result)
+    checked(command, &result)
 }
 
 /// Runs `command` for its effect alone.
@@ -43,7 +43,7 @@ pub fn exists(program: &str) -> bool {
     folders.into_iter().any(|folder| folder.join(program).is_file())
 }
 
-fn checked(command: &Command, result: Output) -> Result<String> {
+fn checked(command: &Command, result: &Output) -> Result<String> {
     if !result.status.success() {
         bail!("`{}` failed ({}): {}", line(command), result.status, String::from_utf8_lossy(&result.stderr).trim());
     }

@@ -10,8 +10,7 @@ pub struct Node {
 }
 
 /// The cluster's nodes.
-pub const NODES: [Node; 3] =
-    [Node { index: 1, zone: "a" }, Node { index: 2, zone: "b" }, Node { index: 3, zone: "c" }];
+pub const NODES: [Node; 3] = [Node { index: 1, zone: "a" }, Node { index: 2, zone: "b" }, Node { index: 3, zone: "c" }];
 
 /// Holds every pod and node address, and the control plane's.
 pub const POD_RANGE: &str = "10.244.0.0/16";

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-const NODES_LIMIT: Duration = Duration::from_secs(120);
+const NODES_LIMIT: Duration = Duration::from_mins(2);
 
 /// Makes the cluster unless a sound one is there; what is left of a broken one is removed first.
 pub fn up(state: &State) -> Result<()> {
