@@ -1,0 +1,5 @@
+//! The Mizuya cache node: a library that can be embedded, and the program that pods run.
+//!
+//! `logic` decides, `io` does; see ARCHITECTURE.md.
+
+pub mod logic;

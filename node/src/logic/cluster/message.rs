@@ -1,0 +1,279 @@
+//! What members say to each other over the peer streams.
+//!
+//! A message may be lost, repeated or late; every one can be handled at any time. The transport tells who sent it
+//! (name and generation, from the `Hello` that opens each stream).
+
+use bytes::Bytes;
+
+use super::{
+    member::{Generation, MemberId, MemberName, State},
+    table::{ClusterId, Epoch, Live, PartitionEpoch, Table, Version},
+};
+use crate::logic::{keyspace::Partition, store::Op};
+
+/// Who a node is and what it was told: sent first on every stream and repeated until it is a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Name of the cluster that it was told.
+    pub cluster_name: String,
+    /// Who it is.
+    pub name: MemberName,
+    /// Which start.
+    pub generation: Generation,
+    /// Port of clients.
+    pub client_port: u16,
+    /// Port of peers and gossip.
+    pub peer_port: u16,
+    /// Preset of the failure detector, as the settings file spells it.
+    pub environment: String,
+    /// Name of the default map.
+    pub default_map: String,
+    /// Copies of each key that it was told.
+    pub factor: u32,
+    /// Partition count that it was told.
+    pub partitions: u16,
+    /// Zone; empty when unknown.
+    pub zone: String,
+    /// The cluster whose table it has, and that table's epoch.
+    pub table: Option<(ClusterId, Epoch)>,
+    /// Wants to be a member.
+    pub joining: bool,
+    /// Version of the peer protocol.
+    pub protocol: u32,
+}
+
+/// Answer to a `Hello` that could not be accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// A stable word, such as `EnvironmentMismatch`.
+    pub code: String,
+    /// One sentence with the way out.
+    pub message: String,
+}
+
+/// Figures that every heartbeat carries, so that any member can tell about all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Keys of primaries.
+    pub keys: u64,
+    /// Keys of backups.
+    pub backup_keys: u64,
+    /// Accounted bytes.
+    pub bytes: u64,
+    /// Budget.
+    pub max_bytes: u64,
+    /// Reads that found a value.
+    pub hits: u64,
+    /// Reads that found none.
+    pub misses: u64,
+    /// Entries removed for room.
+    pub evictions: u64,
+    /// Entries removed at their time.
+    pub expirations: u64,
+    /// Commands executed on partitions.
+    pub commands: u64,
+    /// Open client connections.
+    pub connections: u64,
+    /// Partitions whose keys were lost because no in-sync copy was left.
+    pub lost_partitions: u64,
+    /// Entries sent to build copies.
+    pub moved_keys: u64,
+    /// Bytes sent to build copies.
+    pub moved_bytes: u64,
+    /// Calls to the peer port without a certificate.
+    pub rejected_callers: u64,
+}
+
+/// What a member asks the coordinator to change. Repeated until the table in force shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Cordon, uncordon, leave, away: the member with this name gets this state.
+    SetState(MemberName, State),
+    /// Remove a member that is down and will not return, or that has left.
+    Forget(MemberName),
+    /// New live settings; refused when their generation is not higher.
+    Settings(Live),
+    /// A primary says that a copy has confirmed every acknowledged write (rule W2).
+    CopyInSync(Claim),
+    /// A primary says that a copy is silent or diverged and must not count as in sync.
+    CopyLost(Claim),
+}
+
+/// Which copy a primary speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Claim {
+    /// Whose copy.
+    pub partition: Partition,
+    /// The primary's epoch.
+    pub epoch: PartitionEpoch,
+    /// Who holds the copy.
+    pub member: MemberId,
+    /// The copy's `since` in the table.
+    pub since: u64,
+}
+
+/// One change of a partition, in its stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the stream.
+    pub version: Version,
+    /// What changes. Deadlines are the sender's; the transport turns them into time left (rule W9).
+    pub op: Op,
+}
+
+/// Live changes of one partition from its primary (rule W3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// Whose changes.
+    pub partition: Partition,
+    /// The primary's epoch; a copy that knows a higher one refuses.
+    pub epoch: PartitionEpoch,
+    /// Version of the change before the first record.
+    pub previous: Version,
+    /// The changes, without a gap.
+    pub records: Vec<Record>,
+    /// Every in-sync copy has these: a copy need not keep records up to here.
+    pub stable: u64,
+    /// Number to be confirmed, for reads that need more than one copy (rule Q1); 0 is none.
+    pub probe: u64,
+}
+
+/// Existing entries for a copy that is being built (rule W3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Whose entries.
+    pub partition: Partition,
+    /// The primary's epoch.
+    pub epoch: PartitionEpoch,
+    /// The stream's version at which the entries were read; the copy must be exactly there.
+    pub at: Version,
+    /// First position in hash order; 0 starts anew, and the copy empties the partition first.
+    pub from: u64,
+    /// Where the next chunk starts; none: this was the last.
+    pub next: Option<u64>,
+    /// `Op::Put` only, each with the version that the entry has.
+    pub entries: Vec<Record>,
+}
+
+/// A copy's answer to `Append` and `Chunk`: where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirm {
+    /// Of what.
+    pub partition: Partition,
+    /// The epoch that it answers.
+    pub epoch: PartitionEpoch,
+    /// Last change that it has.
+    pub version: Version,
+    /// What it got does not follow on what it has: replay from `version`, or build anew.
+    pub gap: bool,
+    /// It knows a higher epoch of this partition; the sender is no longer primary.
+    pub refused: bool,
+    /// While it is being built: the position from which it needs entries; none when it has all.
+    pub needs_from: Option<u64>,
+    /// Highest probe seen.
+    pub probe: u64,
+    /// It is over its memory budget: the primary should evict (rule W4).
+    pub pressure: bool,
+}
+
+/// A client's command for a partition whose primary is elsewhere (rule F1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Chosen by the sender, unique for it.
+    pub id: u64,
+    /// Counter of the sender's table.
+    pub epoch: u64,
+    /// How often it was passed on.
+    pub hops: u8,
+    /// Where it belongs.
+    pub partition: Partition,
+    /// The command.
+    pub words: Vec<Bytes>,
+}
+
+/// Outcome of a `Forward`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// It was executed; the reply in RESP3.
+    Reply(Bytes),
+    /// It was not executed, and may be sent again, best after the table with this counter is known.
+    NotExecuted(u64),
+}
+
+/// Everything that one member sends to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Opens a stream; asks to join.
+    Hello(Hello),
+    /// The sender's `Hello` to a `Hello`, without a request to join.
+    Welcome(Hello),
+    /// The hello cannot be accepted.
+    Refused(Refusal),
+    /// Alive; the highest table taken and the one in force; echoed.
+    Heartbeat {
+        /// Sender's clock in milliseconds, to be echoed.
+        sent: u64,
+        /// Highest table taken.
+        taken: Epoch,
+        /// Table in force as far as the sender knows.
+        in_force: Epoch,
+        /// Figures.
+        totals: Totals,
+    },
+    /// Answer to a heartbeat. `confirms`: the answerer's highest table has the sender as live (rule W7).
+    HeartbeatAck {
+        /// The heartbeat's clock.
+        sent: u64,
+        /// The sender is live in the answerer's highest table.
+        confirms: bool,
+    },
+    /// Promise to take nothing lower? (rule T1)
+    Prepare(Epoch),
+    /// Answer: what was promised (the asked epoch, or a higher one: refused), and the highest table taken.
+    Promise {
+        /// The epoch asked for.
+        asked: Epoch,
+        /// The epoch now promised.
+        promised: Epoch,
+        /// Highest table taken.
+        taken: Option<Box<Table>>,
+    },
+    /// Take this table (rule T2).
+    Propose(Box<Table>),
+    /// Answer: taken (`promised` is the table's epoch) or refused (higher), with the last version of each partition
+    /// that the answerer was primary of and is no longer.
+    Taken {
+        /// The table's epoch.
+        epoch: Epoch,
+        /// The epoch now promised.
+        promised: Epoch,
+        /// Last versions of partitions handed over.
+        handed_over: Vec<(Partition, Version)>,
+    },
+    /// The table is in force; new primaries serve once they reach these versions.
+    InForce {
+        /// The table.
+        table: Box<Table>,
+        /// Last versions of partitions handed over.
+        handed_over: Vec<(Partition, Version)>,
+    },
+    /// Send me the table in force.
+    TableWanted,
+    /// For the coordinator.
+    Request(Change),
+    /// Live changes.
+    Append(Append),
+    /// Existing entries.
+    Chunk(Chunk),
+    /// Where a copy stands.
+    Confirm(Confirm),
+    /// A command for its owner.
+    Forward(Forward),
+    /// The outcome of one.
+    Forwarded {
+        /// The forward's id.
+        id: u64,
+        /// Outcome.
+        outcome: Forwarded,
+    },
+}

@@ -1,0 +1,408 @@
+//! What the next table should be: the coordinator's plan, a pure function of the table before it and of what was
+//! observed (rules T3, T6, T7, T9, L1, W2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    member::{Generation, Intent, Member, MemberId, MemberName, State},
+    message::Claim,
+    placement::{Seat, Target, place},
+    table::{Assignment, Copy, Live, PartitionEpoch, Table},
+};
+use crate::logic::keyspace::Partition;
+
+/// Copies that may be built at once on one member, so that a move does not take the network from clients.
+pub const MAX_BUILDS_PER_MEMBER: usize = 16;
+/// Primaries that change in one table: each is held for a moment.
+pub const MAX_HANDOVERS: usize = 64;
+
+/// A node that wants to be a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joiner {
+    /// Which start of it.
+    pub generation: Generation,
+    /// Port of clients.
+    pub client_port: u16,
+    /// Port of peers.
+    pub peer_port: u16,
+    /// Zone.
+    pub zone: String,
+}
+
+/// What the coordinator has seen and been asked.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// Starts that the failure detector declared down.
+    pub down: BTreeSet<(MemberName, Generation)>,
+    /// Nodes that want to join, by name.
+    pub joiners: BTreeMap<MemberName, Joiner>,
+    /// Joining members that have the table in force.
+    pub caught_up: BTreeSet<MemberId>,
+    /// Members that left for a restart and have not returned in time.
+    pub overdue: BTreeSet<MemberId>,
+    /// States asked for.
+    pub states: BTreeMap<MemberName, State>,
+    /// Members to be removed.
+    pub forget: BTreeSet<MemberName>,
+    /// New live settings.
+    pub live: Option<Live>,
+    /// Copies that have become in sync.
+    pub in_sync: BTreeSet<Claim>,
+    /// Copies that must no longer count as in sync.
+    pub lost: BTreeSet<Claim>,
+}
+
+struct Next {
+    table: Table,
+    counter: u64,
+}
+
+/// The table to propose with `counter`, or none if `base` is as it should be. `settled` tells that `base` is known to
+/// be in force; otherwise its voters and its former primaries stay as they are (rule T3).
+pub fn next_table(base: &Table, wishes: &Wishes, counter: u64, settled: bool) -> Option<Table> {
+    let mut next = Next { table: base.clone(), counter };
+    if settled {
+        next.table.partitions.iter_mut().for_each(|assignment| assignment.from = None);
+    }
+    next.mark_states(wishes);
+    if settled {
+        next.change_voters(wishes);
+    }
+    next.drop_the_dead();
+    next.apply_claims(wishes);
+    if settled {
+        next.change_settings(wishes);
+        next.move_towards_target();
+    }
+    let unchanged = Table { epoch: base.epoch, partitions: next.table.partitions.clone(), ..next.table.clone() };
+    let only_settled = unchanged.partitions.iter().zip(&base.partitions).all(|(a, b)| a.copies == b.copies && a.epoch == b.epoch)
+        && unchanged.members == base.members
+        && unchanged.live == base.live
+        && unchanged.quorum == base.quorum;
+    (!only_settled).then_some(next.table)
+}
+
+/// The first table of a cluster: all of `members` active, partitions placed, nothing stored (rule T4).
+pub fn first_table(mut table: Table) -> Table {
+    table.quorum = table.wanted_quorum();
+    let seats: Vec<Seat<'_>> = table.members.iter().map(|m| Seat { id: m.id, zone: &m.zone }).collect();
+    let target = place(&seats, &table.partitions, table.live.factor, table.hash_seed);
+    let counter = table.epoch.counter;
+    for (assignment, members) in table.partitions.iter_mut().zip(target.copies) {
+        let copies = members.into_iter().map(|member| Copy { member, in_sync: true, since: counter }).collect();
+        *assignment = Assignment { epoch: PartitionEpoch(counter), copies, from: None };
+    }
+    table
+}
+
+/// Whether a member has nothing left that its intent must move away (rule L1).
+pub fn drained(table: &Table, id: MemberId) -> bool {
+    let Some(State::Leaving(intent)) = table.member(id).map(|member| member.state) else { return false };
+    let nobody_left = !table.members.iter().any(|m| matches!(m.state, State::Active | State::Cordoned | State::Joining));
+    let stays = |copy: MemberId| table.member(copy).is_some_and(|member| !matches!(member.state, State::Leaving(_)));
+    nobody_left
+        || table.partitions.iter().all(|assignment| match intent {
+            Intent::Restart => {
+                !assignment.holds(id)
+                    || assignment.primary() != Some(id)
+                        && assignment.in_sync().filter(|copy| stays(*copy)).count() >= copies_to_stay(table)
+            }
+            Intent::Depart => !assignment.holds(id),
+        })
+}
+
+/// In-sync copies of a partition that must be on members that stay before one that leaves lets go: enough for a
+/// write to be acknowledged, as far as there are members.
+fn copies_to_stay(table: &Table) -> usize {
+    let staying = table.members.iter().filter(|m| matches!(m.state, State::Active | State::Cordoned)).count();
+    (table.live.write_quorum as usize).min(staying).max(1)
+}
+
+impl Next {
+    fn mark_states(&mut self, wishes: &Wishes) {
+        for member in &mut self.table.members {
+            let down = wishes.down.contains(&(member.name.clone(), member.generation));
+            if member.state.is_live() && down {
+                member.state = State::Down;
+            }
+            if member.state == State::Away && wishes.overdue.contains(&member.id) {
+                member.state = State::Down;
+            }
+            let Some(wanted) = wishes.states.get(&member.name).copied() else { continue };
+            if member.state.is_live() && member.state != State::Joining && wanted != member.state {
+                member.state = wanted;
+            }
+        }
+    }
+
+    /// New starts take the place of old ones; beyond that at most one voter comes or goes in one table (rule T3).
+    fn change_voters(&mut self, wishes: &Wishes) {
+        for (name, joiner) in &wishes.joiners {
+            if wishes.down.contains(&(name.clone(), joiner.generation)) {
+                continue;
+            }
+            let known = self.table.members.iter().position(|member| member.name == *name);
+            match known {
+                Some(at) if self.table.members[at].generation == joiner.generation => {}
+                Some(at) => {
+                    let voter = self.table.members[at].state.is_voter();
+                    self.table.members.remove(at);
+                    self.admit(name, joiner, if voter { State::Active } else { State::Joining });
+                }
+                None => self.admit(name, joiner, State::Joining),
+            }
+        }
+        let promoted = self.table.members.iter_mut().find(|m| m.state == State::Joining && wishes.caught_up.contains(&m.id));
+        if let Some(member) = promoted {
+            member.state = State::Active;
+        } else {
+            let table = &self.table;
+            let gone = table.members.iter().position(|member| wishes.forget.contains(&member.name) && removable(table, member));
+            if let Some(at) = gone {
+                self.table.members.remove(at);
+            }
+        }
+        self.table.quorum = self.table.wanted_quorum();
+    }
+
+    fn admit(&mut self, name: &MemberName, joiner: &Joiner, state: State) {
+        let id = MemberId(self.table.next_member);
+        self.table.next_member += 1;
+        self.table.members.push(Member {
+            id,
+            name: name.clone(),
+            generation: joiner.generation,
+            state,
+            client_port: joiner.client_port,
+            peer_port: joiner.peer_port,
+            zone: joiner.zone.clone(),
+        });
+    }
+
+    fn state(&self, id: MemberId) -> Option<State> {
+        self.table.member(id).map(|member| member.state)
+    }
+
+    fn is_leaving(&self, id: MemberId) -> bool {
+        matches!(self.state(id), Some(State::Leaving(_)))
+    }
+
+    /// Copies of members that do not run go; an in-sync copy takes the place of a lost primary.
+    fn drop_the_dead(&mut self) {
+        let live: BTreeSet<MemberId> = self.table.live().map(|member| member.id).collect();
+        let leaving: BTreeSet<MemberId> = live.iter().copied().filter(|id| self.is_leaving(*id)).collect();
+        let counter = self.counter;
+        for assignment in &mut self.table.partitions {
+            let before = assignment.primary();
+            assignment.from = assignment.from.filter(|from| live.contains(from));
+            assignment.copies.retain(|copy| live.contains(&copy.member));
+            if assignment.primary() == before {
+                continue;
+            }
+            // A copy that stays goes before one that leaves.
+            let successor = (0..assignment.copies.len())
+                .filter(|at| assignment.copies[*at].in_sync)
+                .min_by_key(|at| leaving.contains(&assignment.copies[*at].member));
+            match successor {
+                Some(at) => assignment.copies[..=at].rotate_right(1),
+                // No in-sync copy is left: what the others have must not be served (rule W2).
+                None => assignment.copies.clear(),
+            }
+            if assignment.from == assignment.primary() {
+                assignment.from = None;
+            }
+            assignment.epoch = PartitionEpoch(counter);
+        }
+    }
+
+    fn apply_claims(&mut self, wishes: &Wishes) {
+        for claim in &wishes.in_sync {
+            if let Some(copy) = self.claimed(claim) {
+                copy.in_sync = true;
+            }
+        }
+        let counter = self.counter;
+        for claim in &wishes.lost {
+            if let Some(copy) = self.claimed(claim) {
+                *copy = Copy { in_sync: false, since: counter, ..*copy };
+            }
+        }
+    }
+
+    /// The copy that a claim is about, if the claim is not outdated and the copy is not the primary.
+    fn claimed(&mut self, claim: &Claim) -> Option<&mut Copy> {
+        let assignment = self.table.partitions.get_mut(claim.partition.index())?;
+        if assignment.epoch != claim.epoch {
+            return None;
+        }
+        assignment.copies.iter_mut().skip(1).find(|copy| copy.member == claim.member && copy.since == claim.since)
+    }
+
+    fn change_settings(&mut self, wishes: &Wishes) {
+        if let Some(live) = wishes.live
+            && live.generation > self.table.live.generation
+        {
+            self.table.live = live;
+            self.table.quorum = self.table.wanted_quorum();
+        }
+    }
+
+    fn move_towards_target(&mut self) {
+        let Some(target) = self.target() else { return };
+        let away = self.table.in_state(State::Away).next().is_some();
+        let mut builds: BTreeMap<MemberId, usize> = BTreeMap::new();
+        for copy in self.table.partitions.iter().flat_map(|assignment| &assignment.copies) {
+            *builds.entry(copy.member).or_default() += usize::from(!copy.in_sync);
+        }
+        let mut handovers = 0;
+        for (partition, wanted) in target.copies.into_iter().enumerate() {
+            if self.table.partitions[partition].copies.is_empty() {
+                self.start_anew(partition, &wanted);
+                continue;
+            }
+            self.add_copies(partition, &wanted, away, &mut builds);
+            let moved = handovers < MAX_HANDOVERS && self.hand_over(partition, &wanted);
+            handovers += usize::from(moved);
+            if !moved {
+                self.drop_surplus(partition, &wanted);
+            }
+        }
+    }
+
+    /// Where every partition should be, or none while nobody can take any.
+    fn target(&self) -> Option<Target> {
+        let table = &self.table;
+        let seated = |state: State| matches!(state, State::Active | State::Cordoned | State::Leaving(Intent::Restart));
+        let taking = table.members.iter().any(|member| member.state == State::Active);
+        if !taking {
+            return None;
+        }
+        let seats: Vec<Seat<'_>> = table
+            .members
+            .iter()
+            .filter(|member| seated(member.state))
+            .map(|member| Seat { id: member.id, zone: &member.zone })
+            .collect();
+        let mut target = place(&seats, &table.partitions, table.live.factor, table.hash_seed);
+        for (partition, wanted) in target.copies.iter_mut().enumerate() {
+            self.keep_while_unsettled(partition, wanted);
+            self.pass_over_restarting(partition, wanted);
+        }
+        Some(target)
+    }
+
+    /// While a member is cordoned or away nothing is balanced: only what is missing is made good.
+    fn keep_while_unsettled(&self, partition: usize, wanted: &mut Vec<MemberId>) {
+        let quiet = |m: &Member| !matches!(m.state, State::Cordoned | State::Away | State::Leaving(Intent::Restart));
+        if self.table.members.iter().all(quiet) {
+            return;
+        }
+        let factor = self.table.live.factor as usize;
+        let departs = |id: MemberId| self.state(id) == Some(State::Leaving(Intent::Depart));
+        let current: Vec<MemberId> =
+            self.table.partitions[partition].copies.iter().map(|copy| copy.member).filter(|id| !departs(*id)).collect();
+        let added: Vec<MemberId> = wanted
+            .iter()
+            .copied()
+            .filter(|id| !current.contains(id) && self.state(*id) == Some(State::Active))
+            .collect();
+        *wanted = current;
+        let room = factor.saturating_sub(wanted.len());
+        wanted.extend(added.into_iter().take(room));
+    }
+
+    /// A member that leaves for a restart keeps its copies but no primary; enough copies for a write stay elsewhere.
+    fn pass_over_restarting(&self, partition: usize, wanted: &mut Vec<MemberId>) {
+        let restarts = |id: &MemberId| self.state(*id) == Some(State::Leaving(Intent::Restart));
+        if !wanted.iter().any(restarts) {
+            return;
+        }
+        wanted.sort_by_key(restarts);
+        let staying = wanted.iter().filter(|id| !restarts(id)).count();
+        let needed = copies_to_stay(&self.table);
+        let mut spare: Vec<MemberId> =
+            self.table.in_state(State::Active).map(|member| member.id).filter(|id| !wanted.contains(id)).collect();
+        let seats = spare.len();
+        spare.sort_by_key(|id| (rotation(partition, *id, seats), *id));
+        let extra: Vec<MemberId> = spare.into_iter().take(needed.saturating_sub(staying)).collect();
+        wanted.splice(staying..staying, extra);
+    }
+
+    fn start_anew(&mut self, partition: usize, wanted: &[MemberId]) {
+        let counter = self.counter;
+        let live: Vec<MemberId> = wanted.iter().copied().filter(|id| self.table.is_live(*id)).collect();
+        let assignment = &mut self.table.partitions[partition];
+        // Nothing is stored anywhere, so every copy is in sync with nothing.
+        assignment.copies = live.into_iter().map(|member| Copy { member, in_sync: true, since: counter }).collect();
+        assignment.epoch = PartitionEpoch(counter);
+    }
+
+    fn add_copies(&mut self, partition: usize, wanted: &[MemberId], away: bool, builds: &mut BTreeMap<MemberId, usize>) {
+        let needed = copies_to_stay(&self.table);
+        for id in wanted {
+            let assignment = &self.table.partitions[partition];
+            let takes = matches!(self.state(*id), Some(State::Active));
+            let rests = away && assignment.copies.len() >= needed;
+            let building = builds.entry(*id).or_default();
+            if assignment.holds(*id) || !takes || rests || *building >= MAX_BUILDS_PER_MEMBER {
+                continue;
+            }
+            *building += 1;
+            let copy = Copy { member: *id, in_sync: false, since: self.counter };
+            self.table.partitions[partition].copies.push(copy);
+        }
+    }
+
+    /// Makes the wanted primary the primary, if its copy is in sync and enough others are.
+    fn hand_over(&mut self, partition: usize, wanted: &[MemberId]) -> bool {
+        let counter = self.counter;
+        let needed = copies_to_stay(&self.table);
+        let assignment = &self.table.partitions[partition];
+        let leaves = |id: MemberId| self.is_leaving(id);
+        let Some(primary) = assignment.primary() else { return false };
+        let staying = assignment.in_sync().filter(|id| !leaves(*id)).count();
+        let first_choice = wanted.first().copied();
+        if first_choice == Some(primary) || (leaves(primary) && staying < needed) {
+            return false;
+        }
+        // A leaver does not wait for the ideal successor.
+        let successor = assignment
+            .in_sync()
+            .find(|id| Some(*id) == first_choice)
+            .or_else(|| assignment.in_sync().find(|id| leaves(primary) && !leaves(*id)));
+        let Some(at) = successor.and_then(|id| assignment.copies.iter().position(|copy| copy.member == id)) else { return false };
+        let assignment = &mut self.table.partitions[partition];
+        assignment.copies[..=at].rotate_right(1);
+        assignment.epoch = PartitionEpoch(counter);
+        assignment.from = Some(primary);
+        true
+    }
+
+    /// Copies beyond the wanted ones go, once every wanted one is in sync.
+    fn drop_surplus(&mut self, partition: usize, wanted: &[MemberId]) {
+        let assignment = &mut self.table.partitions[partition];
+        let whole = wanted.iter().all(|id| assignment.in_sync().any(|copy| copy == *id));
+        if whole && assignment.from.is_none() {
+            let primary = assignment.primary();
+            assignment.copies.retain(|copy| wanted.contains(&copy.member) || Some(copy.member) == primary);
+        }
+    }
+}
+
+fn removable(table: &Table, member: &Member) -> bool {
+    let holds = table.partitions.iter().any(|assignment| assignment.holds(member.id));
+    match member.state {
+        State::Down | State::Away | State::Joining => true,
+        State::Leaving(_) => !holds,
+        State::Active | State::Cordoned => false,
+    }
+}
+
+fn rotation(partition: usize, id: MemberId, members: usize) -> usize {
+    (partition + id.0 as usize) % members.max(1)
+}
+
+/// A claim about one copy, as its primary makes it.
+pub fn claim(partition: Partition, assignment: &Assignment, copy: Copy) -> Claim {
+    Claim { partition, epoch: assignment.epoch, member: copy.member, since: copy.since }
+}

@@ -1,0 +1,96 @@
+//! Key → slot → partition.
+//!
+//! Slots are those of the Redis Cluster specification: CRC16 (XMODEM) of the key, or of its hash tag, modulo 16,384.
+//! A partition is a contiguous range of slots and the unit of locking, ownership, replication and migration.
+
+/// Number of slots, as the Redis Cluster specification fixes it.
+pub const SLOTS: u16 = 16_384;
+
+/// Number of a partition, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(pub u16);
+
+impl Partition {
+    /// As an index into a list with one item a partition.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+const CRC16: [u16; 256] = crc16_table();
+
+const fn crc16_table() -> [u16; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+}
+
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc: u16, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+/// The part of a key that is hashed: what stands between the first `{` and the next `}`, unless that is empty.
+fn hash_tag(key: &[u8]) -> &[u8] {
+    let Some(open) = memchr::memchr(b'{', key) else { return key };
+    match memchr::memchr(b'}', &key[open + 1..]) {
+        None | Some(0) => key,
+        Some(length) => &key[open + 1..open + 1 + length],
+    }
+}
+
+/// The slot of a key.
+pub fn slot(key: &[u8]) -> u16 {
+    crc16(hash_tag(key)) % SLOTS
+}
+
+/// The partition of a slot, in a cluster of `partitions`.
+pub fn partition_of_slot(slot: u16, partitions: u16) -> Partition {
+    Partition((u32::from(slot) * u32::from(partitions) / u32::from(SLOTS)) as u16)
+}
+
+/// The partition of a key, in a cluster of `partitions`.
+pub fn partition_of(key: &[u8], partitions: u16) -> Partition {
+    partition_of_slot(slot(key), partitions)
+}
+
+/// First slot and the one after the last of a partition.
+pub fn slots_of(partition: Partition, partitions: u16) -> std::ops::Range<u16> {
+    let first = |p: u32| (p * u32::from(SLOTS)).div_ceil(u32::from(partitions)) as u16;
+    first(u32::from(partition.0))..first(u32::from(partition.0) + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_redis_cluster_specification() {
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+        assert_eq!(slot(b"foo"), 12182);
+        assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
+        assert_eq!(slot(b"foo{}{bar}"), crc16(b"foo{}{bar}") % SLOTS);
+        assert_eq!(slot(b"foo{{bar}}zap"), crc16(b"{bar") % SLOTS);
+    }
+
+    #[test]
+    fn ranges_and_partitions_agree_for_any_count() {
+        for partitions in [1, 3, 7, 256, 1000, 16_384] {
+            for p in (0..partitions).map(Partition) {
+                for slot in slots_of(p, partitions) {
+                    assert_eq!(partition_of_slot(slot, partitions), p);
+                }
+            }
+            assert_eq!(slots_of(Partition(partitions - 1), partitions).end, SLOTS);
+        }
+    }
+}

@@ -1,0 +1,566 @@
+//! Membership, heartbeats and requests to the coordinator: everything but the table itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{Clock, Effects, Generation, Level, MemberName, Message, Millis, Node};
+use crate::logic::cluster::{
+    bootstrap::{HELLO_FRESH, Heard, PROTOCOL, mismatch, replaces},
+    lease::Pulses,
+    member::{Intent, MemberId, State},
+    message::{Change, Claim, Hello, Refusal, Totals},
+    next_table::{Joiner, Wishes},
+    proposer::{HandedOver, Proposer, Replaced},
+    replica::Claims,
+    table::{Epoch, Live, Table},
+    voter::Voter,
+};
+use crate::logic::keyspace::Partition;
+
+/// Between two hellos of a node that is not a member.
+const HELLO_INTERVAL: u64 = 300;
+/// Between two sendings of a request to the coordinator.
+const REQUEST_INTERVAL: u64 = 150;
+/// How long a request is repeated, and how long the coordinator remembers it.
+const REQUEST_LIFE: Duration = Duration::from_secs(10);
+const WISH_LIFE: Duration = Duration::from_secs(2);
+/// Most requests of one kind that the coordinator remembers.
+const MAX_WISHES: usize = 65_536;
+/// Most other nodes that are remembered.
+const MAX_ACQUAINTANCES: usize = 4096;
+
+/// A member's own memory of the cluster.
+pub(super) struct Control {
+    pub(super) started: Millis,
+    pub(super) voter: Voter,
+    pub(super) proposer: Proposer,
+    pub(super) proposal_sent: Millis,
+    pub(super) highest_seen: u64,
+    pub(super) handed_over: HandedOver,
+    pub(super) taking: Option<Taking>,
+    pub(super) loopback: VecDeque<Message>,
+    pub(super) pulses: Pulses,
+    pub(super) heard: BTreeMap<MemberName, Heard>,
+    pub(super) refusals: BTreeMap<MemberName, (Refusal, Millis)>,
+    pub(super) leaving: Option<Intent>,
+    pub(super) gone: bool,
+    pub(super) quorum_lost: Option<Millis>,
+    detector: BTreeMap<MemberName, (Generation, bool)>,
+    wishes: Remembered,
+    requests: Vec<(Change, Millis)>,
+    claims: Vec<Change>,
+    away_since: BTreeMap<MemberId, Millis>,
+    next_hello: Millis,
+    next_heartbeat: Millis,
+    next_requests: Millis,
+}
+
+/// A table that was taken and whose former primaries here still wait for their last confirmations.
+pub(super) struct Taking {
+    pub(super) coordinator: MemberName,
+    pub(super) epoch: Epoch,
+    pub(super) partitions: Vec<Partition>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    states: BTreeMap<MemberName, (State, Millis)>,
+    forget: BTreeMap<MemberName, Millis>,
+    live: Option<Live>,
+    in_sync: BTreeMap<Claim, Millis>,
+    lost: BTreeMap<Claim, Millis>,
+}
+
+impl Control {
+    pub(super) fn new(now: Millis) -> Self {
+        Self {
+            started: now,
+            voter: Voter::default(),
+            proposer: Proposer::default(),
+            proposal_sent: now,
+            highest_seen: 0,
+            handed_over: HandedOver::new(),
+            taking: None,
+            loopback: VecDeque::new(),
+            pulses: Pulses::default(),
+            heard: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            leaving: None,
+            gone: false,
+            quorum_lost: None,
+            detector: BTreeMap::new(),
+            wishes: Remembered::default(),
+            requests: Vec::new(),
+            claims: Vec::new(),
+            away_since: BTreeMap::new(),
+            next_hello: now,
+            next_heartbeat: now,
+            next_requests: now,
+        }
+    }
+
+    pub(super) fn acquaintances(&self) -> impl Iterator<Item = (MemberName, u16)> + '_ {
+        self.heard.iter().map(|(name, heard)| (name.clone(), heard.hello.peer_port))
+    }
+
+    /// Starts of voters that have ended for certain (see [`Replaced`]).
+    pub(super) fn replaced(&self, table: &Table, now: Millis) -> Replaced {
+        let fresh = self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH);
+        fresh.filter_map(|heard| replaces(table, &heard.hello)).map(|(id, _)| id).collect()
+    }
+
+    fn remember(&mut self, change: Change, now: Millis) {
+        let until = now + WISH_LIFE;
+        let wishes = &mut self.wishes;
+        match change {
+            Change::SetState(name, state) if wishes.states.len() < MAX_WISHES => {
+                wishes.states.insert(name, (state, until));
+            }
+            Change::Forget(name) if wishes.forget.len() < MAX_WISHES => {
+                wishes.forget.insert(name, until);
+            }
+            Change::Settings(live) if wishes.live.is_none_or(|known| known.generation < live.generation) => {
+                wishes.live = Some(live);
+            }
+            Change::CopyInSync(claim) if wishes.in_sync.len() < MAX_WISHES => {
+                wishes.in_sync.insert(claim, until);
+            }
+            Change::CopyLost(claim) if wishes.lost.len() < MAX_WISHES => {
+                wishes.lost.insert(claim, until);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Remembered {
+    fn forget_old(&mut self, now: Millis) {
+        self.states.retain(|_, (_, until)| now < *until);
+        self.forget.retain(|_, until| now < *until);
+        self.in_sync.retain(|_, until| now < *until);
+        self.lost.retain(|_, until| now < *until);
+    }
+}
+
+impl Node {
+    pub(super) fn hello(&self, control: &Control) -> Hello {
+        let identity = &self.config.identity;
+        let table = control.voter.in_force();
+        Hello {
+            cluster_name: identity.cluster_name.clone(),
+            name: identity.name.clone(),
+            generation: identity.generation,
+            client_port: identity.client_port,
+            peer_port: identity.peer_port,
+            environment: identity.environment.clone(),
+            default_map: identity.default_map.clone(),
+            factor: self.config.live.factor,
+            partitions: self.config.partitions,
+            zone: identity.zone.clone(),
+            table: table.map(|table| (table.cluster, table.epoch)),
+            joining: table.is_none() && control.leaving.is_none(),
+            protocol: PROTOCOL,
+        }
+    }
+
+    /// The failure detector hears of a member.
+    pub fn member_up(&self, name: &MemberName, generation: Generation, clock: Clock, effects: &mut Effects) {
+        let mut control = self.control.lock();
+        let news = control.detector.insert(name.clone(), (generation, true)) != Some((generation, true));
+        if news && *name != *self.name() {
+            effects.say(Level::Info, format!("{name} is up"));
+        }
+        let _ = clock;
+    }
+
+    /// The failure detector declares a member down.
+    pub fn member_down(&self, name: &MemberName, generation: Generation, clock: Clock, effects: &mut Effects) {
+        let mut control = self.control.lock();
+        if control.detector.get(name).is_some_and(|(known, _)| *known != generation) {
+            return;
+        }
+        let news = control.detector.insert(name.clone(), (generation, false)) != Some((generation, false));
+        if news {
+            effects.say(Level::Warn, format!("{name} is down"));
+        }
+        let _ = clock;
+    }
+
+    /// A change that a person or the operator asks for. It is repeated to the coordinator until the table shows it;
+    /// see [`Node::shows`].
+    pub fn change(&self, change: Change, clock: Clock) {
+        let mut control = self.control.lock();
+        let same_subject = |known: &Change| match (known, &change) {
+            (Change::SetState(a, _), Change::SetState(b, _)) | (Change::Forget(a), Change::Forget(b)) => a == b,
+            (Change::Settings(_), Change::Settings(_)) => true,
+            _ => false,
+        };
+        control.requests.retain(|(known, _)| !same_subject(known));
+        control.requests.push((change, clock.now + REQUEST_LIFE));
+        control.next_requests = clock.now;
+    }
+
+    /// Whether the table in force shows a change.
+    pub fn shows(&self, change: &Change) -> bool {
+        self.routing().table.as_ref().is_some_and(|table| shows(table, change))
+    }
+
+    /// Starts to leave: hands over what `intent` says. A drain that already runs goes on.
+    pub fn begin_leave(&self, intent: Intent, clock: Clock) {
+        let routing = self.routing();
+        let state = routing.table.as_ref().and_then(|table| table.member(routing.me?)).map(|member| member.state);
+        self.control.lock().leaving = Some(intent);
+        if !matches!(state, None | Some(State::Leaving(_))) {
+            self.change(Change::SetState(self.name().clone(), State::Leaving(intent)), clock);
+        }
+    }
+
+    /// The last word of a member that leaves: it is out of the table from then on.
+    pub fn finish_leave(&self, clock: Clock) {
+        let routing = self.routing();
+        let Some((table, me)) = routing.table.as_ref().zip(routing.me) else { return };
+        let departs = table.member(me).is_some_and(|member| member.state == State::Leaving(Intent::Depart));
+        let holds = table.partitions.iter().any(|assignment| assignment.holds(me));
+        let change = if departs && !holds {
+            Change::Forget(self.name().clone())
+        } else {
+            Change::SetState(self.name().clone(), State::Away)
+        };
+        self.change(change, clock);
+    }
+
+    // ---- messages
+
+    pub(super) fn greet(&self, peer: &MemberName, clock: Clock, effects: &mut Effects) {
+        let mut control = self.control.lock();
+        let hello = self.hello(&control);
+        control.next_hello = control.next_hello.min(clock.now);
+        drop(control);
+        self.send(peer, Message::Hello(hello), effects);
+    }
+
+    pub(super) fn receive_control(
+        &self,
+        from: &MemberName,
+        generation: Generation,
+        message: Message,
+        clock: Clock,
+        random: u64,
+        effects: &mut Effects,
+    ) {
+        let mut guard = self.control.lock();
+        let control = &mut *guard;
+        self.handle(control, from, generation, message, clock, effects);
+        self.loop_back(control, clock, effects);
+        let _ = random;
+    }
+
+    /// Messages of this member to itself.
+    pub(super) fn loop_back(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
+        while let Some(message) = control.loopback.pop_front() {
+            let (name, generation) = (self.name().clone(), self.config.identity.generation);
+            self.handle(control, &name, generation, message, clock, effects);
+        }
+    }
+
+    /// To another member, or to this one.
+    pub(super) fn deliver(&self, control: &mut Control, to: &MemberName, message: Message, effects: &mut Effects) {
+        if to == self.name() {
+            control.loopback.push_back(message);
+        } else {
+            self.send(to, message, effects);
+        }
+    }
+
+    fn handle(&self, control: &mut Control, from: &MemberName, generation: Generation, message: Message, clock: Clock, effects: &mut Effects) {
+        match message {
+            Message::Hello(hello) => self.hello_from(control, from, hello, clock, effects),
+            Message::Welcome(hello) => self.welcome_from(control, from, hello, clock),
+            Message::Refused(refusal) => self.refused(control, from, refusal, clock, effects),
+            Message::Heartbeat { sent, taken, in_force, totals } => {
+                control.pulses.heartbeat(from, generation, clock.now, (taken, in_force), totals);
+                self.answer_heartbeat(control, from, generation, (sent, in_force), effects);
+            }
+            Message::HeartbeatAck { sent, confirms } => {
+                control.pulses.answer(from, generation, clock.now, Millis(sent), confirms);
+                self.renew_lease(control);
+            }
+            Message::Prepare(asked) => self.prepare_from(control, from, asked, effects),
+            Message::Promise { asked, promised, taken } => {
+                self.promise_from(control, (from, generation), (asked, promised), taken.map(|table| Arc::new(*table)), clock, effects);
+            }
+            Message::Propose(table) => self.propose_from(control, from, &Arc::new(*table), clock, effects),
+            Message::Taken { epoch, promised, handed_over } => {
+                self.taken_from(control, (from, generation), (epoch, promised), handed_over, clock, effects);
+            }
+            Message::InForce { table, handed_over } => self.enforce(control, &Arc::new(*table), handed_over, clock, effects),
+            Message::TableWanted => self.send_table(control, from, effects),
+            Message::Request(change) => control.remember(change, clock.now),
+            Message::Append(_) | Message::Chunk(_) | Message::Confirm(_) | Message::Forward(_) | Message::Forwarded { .. } => {}
+        }
+    }
+
+    fn hello_from(&self, control: &mut Control, from: &MemberName, hello: Hello, clock: Clock, effects: &mut Effects) {
+        let own = self.hello(control);
+        if let Some(refusal) = mismatch(&own, &hello) {
+            self.refused(control, from, refusal.clone(), clock, effects);
+            return self.send(from, Message::Refused(refusal), effects);
+        }
+        control.refusals.remove(from);
+        if control.heard.len() < MAX_ACQUAINTANCES || control.heard.contains_key(from) {
+            control.heard.insert(from.clone(), Heard { hello, at: clock.now });
+        }
+        self.send(from, Message::Welcome(own), effects);
+    }
+
+    fn welcome_from(&self, control: &mut Control, from: &MemberName, hello: Hello, clock: Clock) {
+        control.refusals.remove(from);
+        if control.heard.len() < MAX_ACQUAINTANCES || control.heard.contains_key(from) {
+            control.heard.insert(from.clone(), Heard { hello, at: clock.now });
+        }
+    }
+
+    fn refused(&self, control: &mut Control, by: &MemberName, refusal: Refusal, clock: Clock, effects: &mut Effects) {
+        if control.refusals.len() >= MAX_ACQUAINTANCES {
+            return;
+        }
+        let before = control.refusals.insert(by.clone(), (refusal.clone(), clock.now));
+        if before.is_none_or(|(known, _)| known != refusal) {
+            effects.say(Level::Error, format!("{}: {}", refusal.code, refusal.message));
+        }
+    }
+
+    fn answer_heartbeat(
+        &self,
+        control: &mut Control,
+        from: &MemberName,
+        generation: Generation,
+        (sent, theirs): (u64, Epoch),
+        effects: &mut Effects,
+    ) {
+        let confirms = control
+            .voter
+            .taken()
+            .and_then(|table| table.start(from, generation))
+            .is_some_and(|member| member.state.is_live());
+        self.send(from, Message::HeartbeatAck { sent, confirms }, effects);
+        let ours = control.voter.in_force().map(|table| table.epoch).unwrap_or_default();
+        if ours > theirs {
+            self.send_table(control, from, effects);
+        } else if theirs > ours {
+            self.send(from, Message::TableWanted, effects);
+        }
+    }
+
+    fn send_table(&self, control: &mut Control, to: &MemberName, effects: &mut Effects) {
+        if let Some(table) = control.voter.in_force() {
+            let message = Message::InForce { table: Box::new((**table).clone()), handed_over: control.handed_over.clone() };
+            self.send(to, message, effects);
+        }
+    }
+
+    pub(super) fn renew_lease(&self, control: &Control) {
+        let until = control
+            .voter
+            .in_force()
+            .filter(|table| table.start(self.name(), self.config.identity.generation).is_some_and(|member| member.state.is_live()))
+            .and_then(|table| control.pulses.lease_until(table, self.name(), self.config.timing.lease));
+        self.lease_until.store(until.map_or(0, |until| until.0), Ordering::Release);
+    }
+
+    // ---- time
+
+    pub(super) fn tick_control(&self, clock: Clock, random: u64, effects: &mut Effects) {
+        let mut guard = self.control.lock();
+        let control = &mut *guard;
+        self.say_hello(control, clock, effects);
+        self.start_cluster(control, clock, random, effects);
+        self.send_heartbeats(control, clock, effects);
+        self.renew_lease(control);
+        self.watch_quorum(control, clock);
+        self.finish_taking(control, clock, effects);
+        self.send_requests(control, clock, effects);
+        self.drive_proposer(control, clock, effects);
+        self.loop_back(control, clock, effects);
+    }
+
+    fn say_hello(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
+        if control.voter.in_force().is_some() || control.leaving.is_some() || clock.now < control.next_hello {
+            return;
+        }
+        control.next_hello = Millis(clock.now.0 + HELLO_INTERVAL);
+        let hello = self.hello(control);
+        let peers: Vec<MemberName> = self.outboxes.read().keys().cloned().collect();
+        for peer in peers {
+            self.send(&peer, Message::Hello(hello.clone()), effects);
+        }
+    }
+
+    fn send_heartbeats(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
+        if clock.now < control.next_heartbeat {
+            return;
+        }
+        let Some(table) = control.voter.in_force().cloned() else { return };
+        control.next_heartbeat = clock.now + self.config.timing.heartbeat;
+        let taken = control.voter.taken().map(|table| table.epoch).unwrap_or_default();
+        let totals = self.totals();
+        for member in table.members.iter().filter(|member| member.name != *self.name()) {
+            let message = Message::Heartbeat { sent: clock.now.0, taken, in_force: table.epoch, totals };
+            self.send(&member.name, message, effects);
+        }
+    }
+
+    fn watch_quorum(&self, control: &mut Control, clock: Clock) {
+        let lost = control.voter.in_force().is_some() && clock.now.0 >= self.lease_until.load(Ordering::Acquire);
+        control.quorum_lost = if lost { control.quorum_lost.or(Some(clock.now)) } else { None };
+    }
+
+    pub(super) fn reachable(&self, control: &Control, name: &MemberName, generation: Generation, now: Millis) -> bool {
+        name == self.name() || control.pulses.reachable(name, generation, self.config.timing.heartbeat, now)
+    }
+
+    /// The member that proposes now: of the voters that can be reached, the one that joined first (rule T5).
+    pub(super) fn acting_coordinator(&self, control: &Control, table: &Table, now: Millis) -> Option<MemberName> {
+        let mut voters = table.live().filter(|member| member.state.is_voter());
+        voters.find(|member| self.reachable(control, &member.name, member.generation, now)).map(|member| member.name.clone())
+    }
+
+    pub(super) fn take_claims(&self, claims: Vec<Claims>, clock: Clock, effects: &mut Effects) {
+        let mut control = self.control.lock();
+        control.claims = claims
+            .into_iter()
+            .flat_map(|claims| {
+                let in_sync = claims.in_sync.into_iter().map(Change::CopyInSync);
+                in_sync.chain(claims.lost.into_iter().map(Change::CopyLost))
+            })
+            .collect();
+        let _ = (clock, effects);
+    }
+
+    fn send_requests(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
+        let Some(table) = control.voter.in_force().cloned() else { return };
+        control.requests.retain(|(change, until)| clock.now < *until && !shows(&table, change));
+        if clock.now < control.next_requests || (control.requests.is_empty() && control.claims.is_empty()) {
+            return;
+        }
+        control.next_requests = Millis(clock.now.0 + REQUEST_INTERVAL);
+        let Some(coordinator) = self.acting_coordinator(control, &table, clock.now) else { return };
+        let requests = control.requests.iter().map(|(change, _)| change.clone());
+        let all: Vec<Change> = requests.chain(std::mem::take(&mut control.claims)).collect();
+        for change in all {
+            self.deliver(control, &coordinator, Message::Request(change), effects);
+        }
+    }
+
+    /// Everything that the coordinator has seen and been asked.
+    pub(super) fn wishes(&self, control: &mut Control, table: &Table, clock: Clock) -> Wishes {
+        let now = clock.now;
+        control.wishes.forget_old(now);
+        let remembered = &control.wishes;
+        Wishes {
+            down: self.down(control, table, now),
+            joiners: joiners(control, now),
+            caught_up: caught_up(control, table),
+            overdue: BTreeSet::new(),
+            states: remembered.states.iter().map(|(name, (state, _))| (name.clone(), *state)).collect(),
+            forget: remembered.forget.keys().cloned().collect(),
+            live: remembered.live,
+            in_sync: remembered.in_sync.keys().copied().collect(),
+            lost: remembered.lost.keys().copied().collect(),
+        }
+        .with_overdue(self.overdue(control, table, now))
+    }
+
+    fn overdue(&self, control: &mut Control, table: &Table, now: Millis) -> BTreeSet<MemberId> {
+        let away: BTreeSet<MemberId> = table.in_state(State::Away).map(|member| member.id).collect();
+        control.away_since.retain(|id, _| away.contains(id));
+        let limit = self.config.rejoin_timeout;
+        let late = |id: &MemberId| now >= *control.away_since.entry(*id).or_insert(now) + limit;
+        away.into_iter().filter(late).collect()
+    }
+
+    /// Members that the failure detector declared down and that are silent on their streams too; and members that it
+    /// never saw, once they have been silent for long (rule T10).
+    fn down(&self, control: &Control, table: &Table, now: Millis) -> BTreeSet<(MemberName, Generation)> {
+        let suspicion = self.config.timing.suspicion;
+        let is_down = |name: &MemberName, generation: Generation| {
+            if self.reachable(control, name, generation, now) {
+                return false;
+            }
+            match control.detector.get(name) {
+                Some((known, up)) if *known == generation => !up,
+                _ => {
+                    let heard = control.pulses.get(name).filter(|pulse| pulse.generation == generation).map(|pulse| pulse.heard);
+                    now >= heard.unwrap_or(control.started) + suspicion * 5
+                }
+            }
+        };
+        let others = table.live().filter(|member| member.name != *self.name());
+        others.filter(|member| is_down(&member.name, member.generation)).map(|m| (m.name.clone(), m.generation)).collect()
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        let counters = &self.counters;
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let mut totals = Totals {
+            bytes: self.bytes(),
+            max_bytes: self.config.max_bytes,
+            hits: load(&counters.hits),
+            misses: load(&counters.misses),
+            evictions: load(&counters.evictions),
+            expirations: load(&counters.expirations),
+            commands: load(&counters.commands),
+            connections: load(&counters.connections),
+            lost_partitions: load(&counters.lost_partitions),
+            rejected_callers: load(&counters.rejected_callers),
+            ..Totals::default()
+        };
+        for replica in &self.replicas {
+            let replica = replica.lock();
+            let keys = replica.store.len() as u64;
+            *(if replica.is_primary() { &mut totals.keys } else { &mut totals.backup_keys }) += keys;
+            totals.moved_keys += replica.moved.0;
+            totals.moved_bytes += replica.moved.1;
+        }
+        totals
+    }
+}
+
+impl Wishes {
+    fn with_overdue(mut self, overdue: BTreeSet<MemberId>) -> Self {
+        self.overdue = overdue;
+        self
+    }
+}
+
+fn joiners(control: &Control, now: Millis) -> BTreeMap<MemberName, Joiner> {
+    let fresh = control.heard.iter().filter(|(_, heard)| heard.hello.joining && now.since(heard.at) <= HELLO_FRESH);
+    let joiner = |hello: &Hello| Joiner {
+        generation: hello.generation,
+        client_port: hello.client_port,
+        peer_port: hello.peer_port,
+        zone: hello.zone.clone(),
+    };
+    fresh.map(|(name, heard)| (name.clone(), joiner(&heard.hello))).collect()
+}
+
+fn caught_up(control: &Control, table: &Table) -> BTreeSet<MemberId> {
+    let has_table = |name: &MemberName, generation| {
+        control.pulses.get(name).is_some_and(|pulse| pulse.generation == generation && pulse.in_force.counter > 0)
+    };
+    table.in_state(State::Joining).filter(|member| has_table(&member.name, member.generation)).map(|member| member.id).collect()
+}
+
+fn shows(table: &Table, change: &Change) -> bool {
+    match change {
+        Change::SetState(name, state) => table.named(name).is_none_or(|member| {
+            member.state == *state || matches!((member.state, state), (State::Leaving(_), State::Leaving(_))) || !member.state.is_live()
+        }),
+        Change::Forget(name) => table.named(name).is_none(),
+        Change::Settings(live) => table.live.generation >= live.generation,
+        Change::CopyInSync(_) | Change::CopyLost(_) => true,
+    }
+}

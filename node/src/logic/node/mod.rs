@@ -1,0 +1,437 @@
+//! A node: events come in, effects go out. This is what the simulation drives and what ships.
+//!
+//! Locks inside, always taken in this order: control, one partition, forwards, one outbox.
+
+mod control;
+mod outbox;
+mod requests;
+mod status;
+mod tables;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use mizuya_wire::settings::Timing;
+use parking_lot::{Mutex, RwLock};
+
+use self::{control::Control, outbox::Outbox, requests::Forwards};
+use super::{
+    clock::{Clock, Millis},
+    cluster::{
+        member::{Generation, MemberId, MemberName},
+        message::{Forward, Forwarded, Message},
+        replica::{Due, Replica},
+        table::{Live, Table},
+    },
+    keyspace::Partition,
+    resp::Reply,
+};
+
+/// A client's request, as io knows it. Logic only hands it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// Connection.
+    pub connection: u64,
+    /// Number of the request on it.
+    pub request: u64,
+    /// Part of a request that was split over partitions.
+    pub part: u32,
+}
+
+/// Who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client of this node.
+    Client(Ticket),
+    /// Another member, which forwarded a command.
+    Peer {
+        /// Who.
+        name: MemberName,
+        /// Its number for it.
+        id: u64,
+        /// How often the command was passed on.
+        hops: u8,
+    },
+}
+
+/// How much a notice matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Worth a line in the log.
+    Info,
+    /// Needs attention.
+    Warn,
+    /// Something was lost or refused.
+    Error,
+}
+
+/// A sentence for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// How much it matters.
+    pub level: Level,
+    /// The sentence.
+    pub text: String,
+}
+
+/// What a call asks io to do.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Replies that became due.
+    pub replies: Vec<(Ticket, Reply)>,
+    /// Peers for whom messages wait.
+    pub wake: BTreeSet<MemberName>,
+    /// Sentences for the log.
+    pub notices: Vec<Notice>,
+    /// A new table is in force.
+    pub table_changed: bool,
+    /// The process must end and start anew: the cluster has gone on without it.
+    pub fatal: Option<String>,
+}
+
+impl Effects {
+    fn say(&mut self, level: Level, text: impl Into<String>) {
+        self.notices.push(Notice { level, text: text.into() });
+    }
+}
+
+/// Who this node is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Name of the cluster that it was told.
+    pub cluster_name: String,
+    /// Stable DNS name.
+    pub name: MemberName,
+    /// This start of the process.
+    pub generation: Generation,
+    /// Port of clients.
+    pub client_port: u16,
+    /// Port of peers and gossip.
+    pub peer_port: u16,
+    /// Preset of the failure detector, as the settings file spells it.
+    pub environment: String,
+    /// Map of the Redis commands.
+    pub default_map: String,
+    /// Zone; empty when unknown.
+    pub zone: String,
+}
+
+/// What a node is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who it is.
+    pub identity: Identity,
+    /// Partitions of a new cluster.
+    pub partitions: u16,
+    /// Live settings of a new cluster.
+    pub live: Live,
+    /// Times.
+    pub timing: Timing,
+    /// Other members, as host and gossip port.
+    pub peers: Vec<(String, u16)>,
+    /// Budget of all entries.
+    pub max_bytes: u64,
+    /// How long the first peer waits for others before it starts alone.
+    pub bootstrap_timeout: Duration,
+    /// How long copies of a member that left for a restart are not rebuilt.
+    pub rejoin_timeout: Duration,
+}
+
+/// The table in force and this node's place in it.
+#[derive(Clone, Debug, Default)]
+pub struct Routing {
+    /// The table in force.
+    pub table: Option<Arc<Table>>,
+    /// This node's number.
+    pub me: Option<MemberId>,
+    /// Counter of the table; 0 without one.
+    pub epoch: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+    expirations: AtomicU64,
+    commands: AtomicU64,
+    connections: AtomicU64,
+    lost_partitions: AtomicU64,
+    rejected_callers: AtomicU64,
+    bytes: AtomicI64,
+}
+
+/// A node.
+pub struct Node {
+    config: Config,
+    default_map: Bytes,
+    control: Mutex<Control>,
+    replicas: Box<[Mutex<Replica>]>,
+    routing: ArcSwap<Routing>,
+    outboxes: RwLock<BTreeMap<MemberName, Arc<Outbox>>>,
+    forwards: Mutex<Forwards>,
+    /// Until when this member may answer (rule W7), in `Millis`.
+    lease_until: AtomicU64,
+    counters: Counters,
+    /// Where the next sweep for expired entries starts.
+    sweep: AtomicU64,
+}
+
+impl Node {
+    /// A node that knows nobody yet.
+    pub fn new(config: Config, clock: Clock) -> Self {
+        // The hash order must be the same everywhere, also before a table is known (rules T8, C2).
+        let seed = hash_seed(&config.identity.cluster_name);
+        let replicas = (0..config.partitions).map(|p| Mutex::new(Replica::new(Partition(p), seed))).collect();
+        Self {
+            default_map: Bytes::from(config.identity.default_map.clone().into_bytes()),
+            control: Mutex::new(Control::new(clock.now)),
+            replicas,
+            routing: ArcSwap::default(),
+            outboxes: RwLock::default(),
+            forwards: Mutex::default(),
+            lease_until: AtomicU64::new(0),
+            counters: Counters::default(),
+            sweep: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn name(&self) -> &MemberName {
+        &self.config.identity.name
+    }
+
+    /// The table in force and this node's place in it.
+    pub fn routing(&self) -> Arc<Routing> {
+        self.routing.load_full()
+    }
+
+    /// Figures that only io knows.
+    pub fn set_usage(&self, connections: u64, rejected_callers: u64) {
+        self.counters.connections.store(connections, Ordering::Relaxed);
+        self.counters.rejected_callers.store(rejected_callers, Ordering::Relaxed);
+    }
+
+    // ---- streams
+
+    fn outbox(&self, peer: &MemberName) -> Arc<Outbox> {
+        if let Some(outbox) = self.outboxes.read().get(peer) {
+            return outbox.clone();
+        }
+        self.outboxes.write().entry(peer.clone()).or_default().clone()
+    }
+
+    fn send(&self, to: &MemberName, message: Message, effects: &mut Effects) {
+        if self.outbox(to).push(message) {
+            effects.wake.insert(to.clone());
+        }
+    }
+
+    /// Marks a partition as having something to say to a peer.
+    fn mark(&self, to: &MemberName, partition: Partition, effects: &mut Effects) {
+        if self.outbox(to).mark(partition) {
+            effects.wake.insert(to.clone());
+        }
+    }
+
+    /// A stream to a peer is up: from now on messages for it are kept until taken.
+    pub fn stream_up(&self, peer: &MemberName, clock: Clock, effects: &mut Effects) {
+        self.outbox(peer).open();
+        self.greet(peer, clock, effects);
+    }
+
+    /// The stream to a peer broke. What it was sent may or may not have arrived.
+    pub fn stream_down(&self, peer: &MemberName, clock: Clock, effects: &mut Effects) {
+        self.outbox(peer).close();
+        for replica in &self.replicas {
+            replica.lock().stream_broke(peer);
+        }
+        self.forwards_broke(peer, clock, effects);
+    }
+
+    /// Messages for a peer, of about `max_bytes`; empty: nothing now.
+    pub fn take_messages(&self, peer: &MemberName, max_bytes: usize, clock: Clock) -> Vec<Message> {
+        let outbox = self.outbox(peer);
+        let (mut messages, mut bytes) = outbox.take(max_bytes);
+        while bytes < max_bytes {
+            let Some(partition) = outbox.next_marked() else { break };
+            let (stream, more) = self.replicas[partition.index()].lock().messages_for(peer, max_bytes - bytes, clock);
+            if more {
+                outbox.mark(partition);
+            }
+            for mut message in stream {
+                if let Message::Confirm(confirm) = &mut message {
+                    confirm.pressure = self.over_budget();
+                }
+                bytes += outbox::weight(&message);
+                messages.push(message);
+            }
+        }
+        messages
+    }
+
+    /// Whom to keep a stream to: members, configured peers, everyone who said hello lately. Host and peer port.
+    pub fn dial(&self) -> Vec<(MemberName, u16)> {
+        let mut dial: BTreeMap<MemberName, u16> =
+            self.config.peers.iter().map(|(host, port)| (MemberName::from(host.as_str()), *port)).collect();
+        dial.extend(self.control.lock().acquaintances());
+        if let Some(table) = &self.routing.load().table {
+            dial.extend(table.members.iter().map(|member| (member.name.clone(), member.peer_port)));
+        }
+        dial.remove(self.name());
+        dial.into_iter().collect()
+    }
+
+    /// A message came from a peer.
+    pub fn receive(
+        &self,
+        from: &MemberName,
+        generation: Generation,
+        message: Message,
+        clock: Clock,
+        random: u64,
+        effects: &mut Effects,
+    ) {
+        match message {
+            Message::Append(append) => {
+                let partition = append.partition;
+                let Some(replica) = self.replicas.get(partition.index()) else { return };
+                let answers = self.with_bytes(replica, |replica| replica.append(append));
+                if answers {
+                    self.mark(from, partition, effects);
+                }
+            }
+            Message::Chunk(chunk) => {
+                let partition = chunk.partition;
+                let Some(replica) = self.replicas.get(partition.index()) else { return };
+                let answers = self.with_bytes(replica, |replica| replica.chunk(chunk));
+                if answers {
+                    self.mark(from, partition, effects);
+                }
+            }
+            Message::Confirm(confirm) => {
+                let Some(member) = self.started(from, generation) else { return };
+                let Some(replica) = self.replicas.get(confirm.partition.index()) else { return };
+                let mut due = Vec::new();
+                let mut replica = replica.lock();
+                let more = replica.confirmed(member, &confirm, clock.now, &mut due);
+                if confirm.pressure {
+                    self.make_room(&mut replica, outbox::PRESSURE_BYTES, random, effects);
+                }
+                drop(replica);
+                if more {
+                    self.mark(from, confirm.partition, effects);
+                }
+                self.reply_all(due, effects);
+            }
+            Message::Forward(forward) => self.forwarded_here(from, forward, clock, random, effects),
+            Message::Forwarded { id, outcome } => self.forward_answered(id, outcome, clock, effects),
+            control => self.receive_control(from, generation, control, clock, random, effects),
+        }
+    }
+
+    /// The number of this start of a member in the table in force.
+    fn started(&self, name: &MemberName, generation: Generation) -> Option<MemberId> {
+        let routing = self.routing.load();
+        routing.table.as_ref()?.start(name, generation).map(|member| member.id)
+    }
+
+    fn reply_all(&self, due: Vec<Due>, effects: &mut Effects) {
+        for (origin, reply) in due {
+            self.reply(origin, reply, effects);
+        }
+    }
+
+    fn reply(&self, origin: Origin, reply: Reply, effects: &mut Effects) {
+        match origin {
+            Origin::Client(ticket) => effects.replies.push((ticket, reply)),
+            Origin::Peer { name, id, .. } => {
+                let outcome = Forwarded::Reply(reply.to_resp3());
+                self.send(&name, Message::Forwarded { id, outcome }, effects);
+            }
+        }
+    }
+
+    fn with_bytes<T>(&self, replica: &Mutex<Replica>, change: impl FnOnce(&mut Replica) -> T) -> T {
+        let mut replica = replica.lock();
+        self.counting(&mut replica, change)
+    }
+
+    /// Runs a change of a partition and books the bytes that it added or freed.
+    fn counting<T>(&self, replica: &mut Replica, change: impl FnOnce(&mut Replica) -> T) -> T {
+        let before = replica.store.bytes();
+        let result = change(replica);
+        let delta = replica.store.bytes() as i64 - before as i64;
+        if delta != 0 {
+            self.counters.bytes.fetch_add(delta, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn bytes(&self) -> u64 {
+        self.counters.bytes.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    fn over_budget(&self) -> bool {
+        self.bytes() > self.config.max_bytes
+    }
+
+    /// Time passes. To be called every 20 ms or so.
+    pub fn tick(&self, clock: Clock, random: u64, effects: &mut Effects) {
+        self.tick_control(clock, random, effects);
+        self.tick_partitions(clock, effects);
+        self.tick_requests(clock, random, effects);
+    }
+
+    fn tick_partitions(&self, clock: Clock, effects: &mut Effects) {
+        let mut due = Vec::new();
+        let mut claims = Vec::new();
+        let mut released = Vec::new();
+        for (number, replica) in self.replicas.iter().enumerate() {
+            let partition = Partition(number as u16);
+            let mut replica = replica.lock();
+            if !replica.is_primary() {
+                continue;
+            }
+            let claimed = replica.tick(clock.now, self.config.timing.replica_timeout);
+            if replica.is_waiting() {
+                replica.settle(&mut due);
+                replica.overdue(clock.now, &mut due);
+                released.extend(replica.release(clock.now).into_iter().map(|held| (partition, held)));
+            }
+            drop(replica);
+            for name in &claimed.wake {
+                self.mark(name, partition, effects);
+            }
+            if !claimed.in_sync.is_empty() || !claimed.lost.is_empty() {
+                claims.push(claimed);
+            }
+        }
+        self.sweep_expired(clock, effects);
+        self.reply_all(due, effects);
+        self.resubmit(released, clock, effects);
+        self.take_claims(claims, clock, effects);
+    }
+}
+
+/// Seed of the entries' hash order: the same for every member of a cluster (rule T8).
+fn hash_seed(cluster_name: &str) -> u64 {
+    // FNV-1a, 64 bits.
+    cluster_name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// A forward's own number of hops may not pass this (rule F1).
+pub const MAX_HOPS: u8 = 2;

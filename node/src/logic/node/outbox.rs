@@ -1,0 +1,99 @@
+//! What waits to be sent to one peer.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use parking_lot::Mutex;
+
+use crate::logic::{
+    cluster::message::{Forwarded, Message},
+    keyspace::Partition,
+    store::Op,
+};
+
+/// Most messages that wait for one peer, changes of partitions not counted: those wait in the partitions.
+pub(super) const MAX_WAITING: usize = 65_536;
+/// Bytes that a primary frees when one of its copies says that it is over its budget.
+pub(super) const PRESSURE_BYTES: u64 = 64 << 10;
+
+#[derive(Default)]
+pub(super) struct Outbox {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    open: bool,
+    messages: VecDeque<Message>,
+    marked: BTreeSet<Partition>,
+}
+
+impl Outbox {
+    pub(super) fn open(&self) {
+        let mut inner = self.inner.lock();
+        inner.messages.clear();
+        inner.open = true;
+    }
+
+    pub(super) fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.open = false;
+        inner.messages.clear();
+        inner.marked.clear();
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.inner.lock().open
+    }
+
+    /// Keeps a message, if there is a stream and room. Everything but forwards is sent again by whoever needs it.
+    pub(super) fn push(&self, message: Message) -> bool {
+        let mut inner = self.inner.lock();
+        let fits = inner.open && inner.messages.len() < MAX_WAITING;
+        if fits {
+            inner.messages.push_back(message);
+        }
+        fits
+    }
+
+    pub(super) fn mark(&self, partition: Partition) -> bool {
+        let mut inner = self.inner.lock();
+        inner.open && {
+            inner.marked.insert(partition);
+            true
+        }
+    }
+
+    pub(super) fn next_marked(&self) -> Option<Partition> {
+        self.inner.lock().marked.pop_first()
+    }
+
+    pub(super) fn take(&self, max_bytes: usize) -> (Vec<Message>, usize) {
+        let mut inner = self.inner.lock();
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        while bytes < max_bytes {
+            let Some(message) = inner.messages.pop_front() else { break };
+            bytes += weight(&message);
+            messages.push(message);
+        }
+        (messages, bytes)
+    }
+}
+
+/// About how many bytes a message takes in a frame.
+pub(super) fn weight(message: &Message) -> usize {
+    const FIXED: usize = 48;
+    let op = |op: &Op| match op {
+        Op::Put { map, key, value, .. } => FIXED + map.len() + key.len() + value.len(),
+        Op::Remove { map, key, .. } => FIXED + map.len() + key.len(),
+        Op::Clear { .. } => FIXED,
+    };
+    FIXED
+        + match message {
+            Message::Append(append) => append.records.iter().map(|record| op(&record.op)).sum(),
+            Message::Chunk(chunk) => chunk.entries.iter().map(|record| op(&record.op)).sum(),
+            Message::Forward(forward) => forward.words.iter().map(|word| 4 + word.len()).sum(),
+            Message::Forwarded { outcome: Forwarded::Reply(reply), .. } => reply.len(),
+            Message::Propose(table) | Message::InForce { table, .. } => table.partitions.len() * 24,
+            _ => 0,
+        }
+}

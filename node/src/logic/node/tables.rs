@@ -1,0 +1,364 @@
+//! How tables are proposed, taken and obeyed (rules T1 to T5).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    Clock, Effects, Generation, Level, MemberName, Message, Millis, Node, Ordering, Routing,
+    control::{Control, Taking},
+};
+use crate::logic::{
+    cluster::{
+        bootstrap::Beginning,
+        member::{MemberId, State},
+        next_table::next_table,
+        proposer::{HandedOver, Proposer},
+        replica::{Begin, HOLD, Held, Orders},
+        table::{Assignment, ClusterId, Epoch, Table, Version},
+        voter::Take,
+    },
+    keyspace::Partition,
+};
+
+/// Between two sendings of the same proposal.
+const PROPOSAL_RESEND: u64 = 200;
+/// How long a proposal may take before it is started again.
+const PROPOSAL_TIMEOUT: u64 = 3000;
+
+impl Node {
+    // ---- the voter
+
+    pub(super) fn prepare_from(&self, control: &mut Control, from: &MemberName, asked: Epoch, effects: &mut Effects) {
+        let Some(promised) = control.voter.promise(asked) else { return };
+        let taken = control.voter.taken().map(|table| Box::new((**table).clone()));
+        self.deliver(control, from, Message::Promise { asked, promised, taken }, effects);
+    }
+
+    pub(super) fn propose_from(&self, control: &mut Control, from: &MemberName, table: &Arc<Table>, clock: Clock, effects: &mut Effects) {
+        match control.voter.take(table, self.name(), self.config.identity.generation) {
+            Take::NotForMe => {}
+            Take::Refused(promised) => {
+                let message = Message::Taken { epoch: table.epoch, promised, handed_over: HandedOver::new() };
+                self.deliver(control, from, message, effects);
+            }
+            Take::Taken => {
+                let me = table.start(self.name(), self.config.identity.generation).map(|member| member.id);
+                let before = control.voter.in_force().cloned();
+                let mut losing = Vec::new();
+                for (number, assignment) in table.partitions.iter().enumerate() {
+                    if assignment.from.is_some() && assignment.from == me {
+                        losing.push(Partition(number as u16));
+                    }
+                    let former = before.as_ref().map(|before| &before.partitions[number]);
+                    let dead = former.and_then(Assignment::primary).is_some_and(|primary| !table.is_live(primary));
+                    if dead && former.is_some_and(|former| former.epoch < assignment.epoch) {
+                        self.replicas[number].lock().refuse_below(assignment.epoch);
+                    }
+                }
+                control.taking = Some(Taking { coordinator: from.clone(), epoch: table.epoch, partitions: losing });
+                self.finish_taking(control, clock, effects);
+            }
+        }
+    }
+
+    /// Answers a proposal once the partitions that it takes away have come to rest (rule T2).
+    pub(super) fn finish_taking(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
+        let Some(taking) = &control.taking else { return };
+        let mut handed_over = HandedOver::new();
+        let mut waits = false;
+        for partition in &taking.partitions {
+            match self.replicas[partition.index()].lock().freeze(clock.now) {
+                Some(version) => handed_over.push((*partition, version)),
+                None => waits = true,
+            }
+        }
+        if waits {
+            return;
+        }
+        if let Some(taking) = control.taking.take() {
+            let message = Message::Taken { epoch: taking.epoch, promised: taking.epoch, handed_over };
+            self.deliver(control, &taking.coordinator, message, effects);
+        }
+    }
+
+    // ---- the proposer
+
+    pub(super) fn promise_from(
+        &self,
+        control: &mut Control,
+        (from, generation): (&MemberName, Generation),
+        (asked, promised): (Epoch, Epoch),
+        taken: Option<Arc<Table>>,
+        clock: Clock,
+        effects: &mut Effects,
+    ) {
+        control.highest_seen = control.highest_seen.max(promised.counter);
+        let Proposer::Preparing { epoch, highest, .. } = &control.proposer else { return };
+        if promised > *epoch {
+            control.proposer = Proposer::Idle;
+            return;
+        }
+        let known = taken.as_ref().and_then(|table| table.start(from, generation)).or_else(|| highest.start(from, generation));
+        let Some(id) = known.map(|member| member.id) else { return };
+        let replaced = control.replaced(highest, clock.now);
+        let Some(base) = control.proposer.promised(id, asked, taken, &replaced) else { return };
+        self.propose_after(control, &base, asked, clock, effects);
+    }
+
+    fn propose_after(&self, control: &mut Control, base: &Arc<Table>, epoch: Epoch, clock: Clock, effects: &mut Effects) {
+        let settled = control.voter.in_force().is_some_and(|table| table.epoch == base.epoch);
+        let wishes = self.wishes(control, base, clock);
+        let next = next_table(base, &wishes, epoch.counter, settled);
+        // What somebody has taken may be in force: it is brought into force before anything else.
+        let Some(mut table) = next.or_else(|| (!settled).then(|| (**base).clone())) else {
+            control.proposer = Proposer::Idle;
+            return;
+        };
+        table.epoch = epoch;
+        let table = Arc::new(table);
+        control.proposer = Proposer::propose(Some(base.clone()), table.clone(), clock.now);
+        self.send_proposal(control, clock, effects);
+    }
+
+    fn send_proposal(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
+        control.proposal_sent = clock.now;
+        let (to, message) = match &control.proposer {
+            Proposer::Idle => return,
+            Proposer::Preparing { epoch, highest, .. } => (recipients(highest, None), Message::Prepare(*epoch)),
+            Proposer::Proposing { base, table, .. } => {
+                (recipients(table, base.as_deref()), Message::Propose(Box::new((**table).clone())))
+            }
+        };
+        for name in to {
+            self.deliver(control, &name, message.clone(), effects);
+        }
+    }
+
+    pub(super) fn taken_from(
+        &self,
+        control: &mut Control,
+        (from, generation): (&MemberName, Generation),
+        (epoch, promised): (Epoch, Epoch),
+        handed_over: HandedOver,
+        clock: Clock,
+        effects: &mut Effects,
+    ) {
+        control.highest_seen = control.highest_seen.max(promised.counter);
+        let Proposer::Proposing { table, base, .. } = &control.proposer else { return };
+        if table.epoch != epoch {
+            return;
+        }
+        if promised > epoch {
+            control.proposer = Proposer::Idle;
+            return;
+        }
+        let known = table.start(from, generation).or_else(|| base.as_ref().and_then(|base| base.start(from, generation)));
+        let Some(id) = known.map(|member| member.id) else { return };
+        let replaced = base.as_ref().map(|base| control.replaced(base, clock.now)).unwrap_or_default();
+        control.proposer.taken(id, epoch, handed_over);
+        let Some((table, handed_over)) = control.proposer.in_force(&replaced) else { return };
+        let to = match &control.proposer {
+            Proposer::Proposing { base, .. } => recipients(&table, base.as_deref()),
+            _ => Vec::new(),
+        };
+        control.proposer = Proposer::Idle;
+        for name in to.into_iter().filter(|name| name != self.name()) {
+            let message = Message::InForce { table: Box::new((*table).clone()), handed_over: handed_over.clone() };
+            self.send(&name, message, effects);
+        }
+        self.enforce(control, &table, handed_over, clock, effects);
+    }
+
+    /// Lets the coordinator propose what is due, resends, and gives up what takes too long.
+    pub(super) fn drive_proposer(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
+        let bootstraps = control.voter.in_force().is_none();
+        let Some(since) = control.proposer.since() else {
+            return self.consider_proposal(control, clock, effects);
+        };
+        if clock.now.since(since) > PROPOSAL_TIMEOUT || (!bootstraps && self.is_overtaken(control, clock)) {
+            control.proposer = Proposer::Idle;
+        } else if clock.now.since(control.proposal_sent) > PROPOSAL_RESEND {
+            self.send_proposal(control, clock, effects);
+        }
+    }
+
+    /// A member that must take the proposal has gone down, or another member proposes now.
+    fn is_overtaken(&self, control: &mut Control, clock: Clock) -> bool {
+        let Some(in_force) = control.voter.in_force().cloned() else { return false };
+        if self.acting_coordinator(control, &in_force, clock.now).as_ref() != Some(self.name()) {
+            return true;
+        }
+        let Proposer::Proposing { table, .. } = &control.proposer else { return false };
+        let table = table.clone();
+        let down = self.wishes(control, &table, clock).down;
+        table.live().any(|member| down.contains(&(member.name.clone(), member.generation)))
+    }
+
+    fn consider_proposal(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
+        let Some(base) = control.voter.in_force().cloned() else { return };
+        if self.acting_coordinator(control, &base, clock.now).as_ref() != Some(self.name()) {
+            return;
+        }
+        let Some(taken) = control.voter.taken().cloned() else { return };
+        let counter = control.highest_seen.max(control.voter.promised().counter).max(taken.epoch.counter) + 1;
+        let unfinished = taken.epoch > base.epoch;
+        let wishes = self.wishes(control, &base, clock);
+        if !unfinished && next_table(&base, &wishes, counter, true).is_none() {
+            return;
+        }
+        let epoch = Epoch { counter, proposer: self.config.identity.generation.0 };
+        control.proposer = Proposer::prepare(epoch, taken, clock.now);
+        self.send_proposal(control, clock, effects);
+    }
+
+    /// Starts a cluster, if it is this node that must (rule T4).
+    pub(super) fn start_cluster(&self, control: &mut Control, clock: Clock, random: u64, effects: &mut Effects) {
+        if control.voter.in_force().is_some() || control.proposer.since().is_some() || control.leaving.is_some() {
+            return;
+        }
+        let own = self.hello(control);
+        let peers: Vec<MemberName> =
+            self.config.peers.iter().map(|(host, _)| MemberName::from(host.as_str())).filter(|name| name != self.name()).collect();
+        let waited = (clock.now.since(control.started), self.config.bootstrap_timeout.as_millis() as u64);
+        let beginning =
+            Beginning { own: &own, peers: &peers, heard: &control.heard, waited, now: clock.now, live: self.config.live };
+        let Some(founders) = beginning.founders() else { return };
+        let cluster = ClusterId(u128::from(random) << 64 | u128::from(own.generation.0));
+        let seed = super::hash_seed(&self.config.identity.cluster_name);
+        let table = Arc::new(beginning.table(&founders, cluster, clock.wall / 1000, seed));
+        let names: Vec<&str> = table.members.iter().map(|member| member.name.as_str()).collect();
+        effects.say(Level::Info, format!("starting a new cluster with {}", names.join(", ")));
+        control.proposer = Proposer::propose(None, table, clock.now);
+        self.send_proposal(control, clock, effects);
+    }
+
+    // ---- a table in force
+
+    pub(super) fn enforce(&self, control: &mut Control, table: &Arc<Table>, handed_over: HandedOver, clock: Clock, effects: &mut Effects) {
+        let before = control.voter.in_force().cloned();
+        let identity = &self.config.identity;
+        let me = table.start(&identity.name, identity.generation).filter(|member| member.state.is_live()).map(|member| member.id);
+        if before.is_none() && me.is_none() {
+            return;
+        }
+        if !control.voter.enforce(table) {
+            return;
+        }
+        control.handed_over = handed_over;
+        control.pulses.retain(table);
+        let Some(me) = me else {
+            return self.out_of_the_table(control, table, effects);
+        };
+        self.tell_changes(before.as_deref(), table, effects);
+        let held = self.obey(control, before.as_deref(), table, me, clock, effects);
+        self.routing.store(Arc::new(Routing { table: Some(table.clone()), me: Some(me), epoch: table.epoch.counter }));
+        self.renew_lease(control);
+        effects.table_changed = true;
+        self.resubmit(held, clock, effects);
+    }
+
+    fn out_of_the_table(&self, control: &mut Control, table: &Arc<Table>, effects: &mut Effects) {
+        self.lease_until.store(0, Ordering::Release);
+        self.routing.store(Arc::new(Routing { table: Some(table.clone()), me: None, epoch: table.epoch.counter }));
+        effects.table_changed = true;
+        if control.leaving.is_some() {
+            control.gone = true;
+        } else {
+            effects.fatal = Some(format!(
+                "the cluster has gone on without this start of {} (it was silent for longer than the suspicion time, or was \
+                 removed); restarting as a new one",
+                self.name()
+            ));
+        }
+    }
+
+    /// Makes every partition do what the table says. Requests that no longer belong here come back.
+    fn obey(
+        &self,
+        control: &Control,
+        before: Option<&Table>,
+        table: &Table,
+        me: MemberId,
+        clock: Clock,
+        effects: &mut Effects,
+    ) -> Vec<(Partition, Held)> {
+        let versions: BTreeMap<Partition, Version> = control.handed_over.iter().copied().collect();
+        let names = |id: MemberId| table.member(id).map(|member| member.name.clone());
+        let (mut due, mut held, mut lost) = (Vec::new(), Vec::new(), 0);
+        for (number, assignment) in table.partitions.iter().enumerate() {
+            let partition = Partition(number as u16);
+            let former = before.map(|before| &before.partitions[number]);
+            lost += u64::from(former.is_some_and(|former| was_lost(former, assignment)));
+            let begin = self.begin(table, former, versions.get(&partition).copied(), clock.now);
+            let orders = Orders {
+                me,
+                assignment,
+                names: &names,
+                begin,
+                write_quorum: table.live.write_quorum,
+                read_quorum: table.live.read_quorum,
+            };
+            let mut replica = self.replicas[number].lock();
+            let returned = self.counting(&mut replica, |replica| replica.obey(&orders, clock.now, &mut due));
+            replica.settle(&mut due);
+            for name in replica.followers() {
+                self.mark(&name, partition, effects);
+            }
+            held.extend(returned.into_iter().map(|held| (partition, held)));
+        }
+        if lost > 0 {
+            self.counters.lost_partitions.fetch_add(lost, Ordering::Relaxed);
+            effects.say(Level::Error, format!("{lost} partitions had no in-sync copy left and start empty"));
+        }
+        self.reply_all(due, effects);
+        held
+    }
+
+    /// When a new primary begins to answer.
+    fn begin(&self, table: &Table, former: Option<&Assignment>, version: Option<Version>, now: Millis) -> Begin {
+        let predecessor = former.and_then(Assignment::primary);
+        let resigned = predecessor.and_then(|id| table.member(id)).is_some_and(|member| member.state == State::Away);
+        match version {
+            Some(version) => Begin::At(version, now + HOLD),
+            None if table.quorum <= 1 || predecessor.is_none() || resigned => Begin::Now,
+            None => Begin::After(now + self.config.timing.lease),
+        }
+    }
+
+    fn tell_changes(&self, before: Option<&Table>, table: &Table, effects: &mut Effects) {
+        let former = |id| before.and_then(|before: &Table| before.member(id)).map(|member| member.state);
+        for member in &table.members {
+            if former(member.id) != Some(member.state) {
+                let level = if member.state == State::Down { Level::Warn } else { Level::Info };
+                effects.say(level, format!("{} ({}) is {}", member.name, member.id, word(member.state)));
+            }
+        }
+        for gone in before.iter().flat_map(|before| &before.members).filter(|member| table.member(member.id).is_none()) {
+            effects.say(Level::Info, format!("{} ({}) is no longer a member", gone.name, gone.id));
+        }
+    }
+}
+
+fn was_lost(former: &Assignment, now: &Assignment) -> bool {
+    let anew = now.copies.first().is_none_or(|primary| primary.since == now.epoch.0);
+    !former.copies.is_empty() && former.epoch < now.epoch && anew
+}
+
+fn recipients(table: &Table, base: Option<&Table>) -> Vec<MemberName> {
+    let mut names: Vec<MemberName> = table.live().map(|member| member.name.clone()).collect();
+    let before = base.into_iter().flat_map(Table::live).map(|member| member.name.clone());
+    names.extend(before);
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Joining => "joining",
+        State::Active => "active",
+        State::Cordoned => "cordoned",
+        State::Leaving(_) => "leaving",
+        State::Away => "away for a restart",
+        State::Down => "down",
+    }
+}
