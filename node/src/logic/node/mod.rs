@@ -36,7 +36,7 @@ use super::{
 };
 
 /// A client's request, as io knows it. Logic only hands it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     /// Connection.
     pub connection: u64,
