@@ -129,7 +129,6 @@ fn build_images(cluster: Cluster, tag: &str, load: bool) -> Result<()> {
 
 fn report(left: &[String]) -> ExitCode {
     if left.is_empty() {
-        eprintln!("nothing is left of it");
         return ExitCode::SUCCESS;
     }
     eprintln!("still there:");

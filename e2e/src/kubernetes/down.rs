@@ -15,7 +15,11 @@ pub fn down(state: &State) -> Result<Vec<String>> {
     let _lock = lock()?;
     let before = Before::recall(state);
     clean(state)?;
-    Ok(leftovers(state, &before))
+    let left = leftovers(state, &before);
+    if left.is_empty() {
+        eprintln!("nothing of the cluster is left");
+    }
+    Ok(left)
 }
 
 /// Removes all of the cluster; for `down`, and for `up` after a crash.
