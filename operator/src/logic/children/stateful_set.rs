@@ -1,0 +1,235 @@
+//! The pods. `Parallel`, so that a cluster starts at once; `OnDelete`, so that only the operator decides when a pod is
+//! replaced (rule O8).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy},
+        core::v1::{
+            Capabilities, ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+            KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
+            ResourceRequirements, SeccompProfile, SecretProjection, SecurityContext, Toleration,
+            TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+        },
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
+
+use super::{CONTAINER, Child, RESTARTED_AT, RenderError, SETTINGS_HASH, Wanted, config_map, secrets};
+
+/// A constant, so that no field's change restarts pods for it (rule O3).
+const GRACE_PERIOD_SECONDS: i64 = 300;
+/// How long a pod stays on a node that is lost (rule O11).
+const LOST_NODE_SECONDS: i64 = 30;
+/// The user and group of the image, without privileges.
+const USER: i64 = 65_532;
+/// Files are readable by that group only.
+const FILE_MODE: i32 = 0o440;
+const VOLUME: &str = "config";
+
+/// The `StatefulSet`.
+pub fn render(wanted: &Wanted<'_>) -> Result<StatefulSet, RenderError> {
+    let labels = wanted.id.labels();
+    Ok(StatefulSet {
+        metadata: wanted.id.metadata(Child::StatefulSet),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(wanted.replicas),
+            service_name: Some(Child::PeersService.name(&wanted.id.name)),
+            pod_management_policy: Some("Parallel".to_owned()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("OnDelete".to_owned()),
+                rolling_update: None,
+            }),
+            selector: LabelSelector { match_labels: Some(labels.clone()), match_expressions: None },
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    annotations: Some(annotations(wanted)?),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(wanted)),
+            },
+            ..StatefulSetSpec::default()
+        }),
+        status: None,
+    })
+}
+
+fn annotations(wanted: &Wanted<'_>) -> Result<BTreeMap<String, String>, RenderError> {
+    let mut annotations = BTreeMap::from([(SETTINGS_HASH.to_owned(), config_map::restart_hash(wanted)?)]);
+    let asked = wanted.cluster.metadata.annotations.as_ref().and_then(|all| all.get(RESTARTED_AT));
+    if let Some(at) = asked {
+        annotations.insert(RESTARTED_AT.to_owned(), at.clone());
+    }
+    Ok(annotations)
+}
+
+fn pod(wanted: &Wanted<'_>) -> PodSpec {
+    let placement = &wanted.cluster.spec.placement;
+    PodSpec {
+        service_account_name: Some(Child::ServiceAccount.name(&wanted.id.name)),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_PERIOD_SECONDS),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container(wanted)],
+        volumes: Some(vec![volume(wanted)]),
+        tolerations: Some(tolerations(wanted)),
+        topology_spread_constraints: Some(spread(wanted)),
+        affinity: placement.affinity.clone(),
+        node_selector: (!placement.node_selector.is_empty()).then(|| placement.node_selector.clone()),
+        priority_class_name: placement.priority_class_name.clone(),
+        ..PodSpec::default()
+    }
+}
+
+fn container(wanted: &Wanted<'_>) -> Container {
+    let ports = wanted.cluster.spec.ports;
+    let port = |name: &str, number: i32, protocol: &str| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: number,
+        protocol: Some(protocol.to_owned()),
+        ..ContainerPort::default()
+    };
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(wanted.image.clone()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        args: Some(vec!["--config".to_owned(), format!("{}/{}", config_map::FOLDER, config_map::FILE)]),
+        env: Some(environment(wanted)),
+        ports: Some(vec![
+            port("redis", ports.client, "TCP"),
+            port("peer", ports.gossip_port(), "TCP"),
+            port("gossip", ports.gossip_port(), "UDP"),
+            port("http", ports.http, "TCP"),
+        ]),
+        // Starting may take a minute; a hung process is replaced after 30 s; readiness follows within 3 s.
+        startup_probe: Some(probe("/healthz", ports.http, 1, 60)),
+        liveness_probe: Some(probe("/healthz", ports.http, 5, 6)),
+        readiness_probe: Some(probe("/readyz", ports.http, 1, 3)),
+        resources: Some(resources(wanted)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![VolumeMount {
+            name: VOLUME.to_owned(),
+            mount_path: config_map::FOLDER.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        }]),
+        ..Container::default()
+    }
+}
+
+fn environment(wanted: &Wanted<'_>) -> Vec<EnvVar> {
+    let pod_name = EnvVarSource {
+        field_ref: Some(ObjectFieldSelector {
+            api_version: Some("v1".to_owned()),
+            field_path: "metadata.name".to_owned(),
+        }),
+        ..EnvVarSource::default()
+    };
+    vec![
+        EnvVar { name: "POD_NAME".to_owned(), value: None, value_from: Some(pod_name) },
+        EnvVar {
+            name: "MIZUYA_NAME".to_owned(),
+            value: Some(format!("$(POD_NAME).{}", wanted.id.peers_domain())),
+            value_from: None,
+        },
+    ]
+}
+
+fn probe(path: &str, port: i32, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(port),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn resources(wanted: &Wanted<'_>) -> ResourceRequirements {
+    let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned()))).collect()
+    };
+    let (requests, limits) = match &wanted.cluster.spec.resources {
+        None => (quantities(&[("cpu", "50m"), ("memory", "64Mi")]), quantities(&[("memory", "256Mi")])),
+        Some(given) => (given.requests.clone(), given.limits.clone()),
+    };
+    let some = |map: BTreeMap<String, Quantity>| (!map.is_empty()).then_some(map);
+    ResourceRequirements { requests: some(requests), limits: some(limits), claims: None }
+}
+
+/// One volume with the settings file, and the certificates in a folder below it.
+fn volume(wanted: &Wanted<'_>) -> Volume {
+    let file = |key: &str, path: String| KeyToPath { key: key.to_owned(), path, mode: None };
+    let certificates = [secrets::CA_CERTIFICATE, secrets::CERTIFICATE, secrets::KEY, secrets::GOSSIP_KEY];
+    let settings = ConfigMapProjection {
+        name: Child::Settings.name(&wanted.id.name),
+        items: Some(vec![file(config_map::FILE, config_map::FILE.to_owned())]),
+        optional: None,
+    };
+    let security = SecretProjection {
+        name: Child::SecuritySecret.name(&wanted.id.name),
+        items: Some(certificates.iter().map(|name| file(name, format!("security/{name}"))).collect()),
+        optional: None,
+    };
+    Volume {
+        name: VOLUME.to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(FILE_MODE),
+            sources: Some(vec![
+                VolumeProjection { config_map: Some(settings), ..VolumeProjection::default() },
+                VolumeProjection { secret: Some(security), ..VolumeProjection::default() },
+            ]),
+        }),
+        ..Volume::default()
+    }
+}
+
+fn tolerations(wanted: &Wanted<'_>) -> Vec<Toleration> {
+    let lost = |key: &str| Toleration {
+        key: Some(format!("node.kubernetes.io/{key}")),
+        operator: Some("Exists".to_owned()),
+        effect: Some("NoExecute".to_owned()),
+        toleration_seconds: Some(LOST_NODE_SECONDS),
+        value: None,
+    };
+    let own = [lost("not-ready"), lost("unreachable")];
+    own.into_iter().chain(wanted.cluster.spec.placement.tolerations.iter().cloned()).collect()
+}
+
+fn spread(wanted: &Wanted<'_>) -> Vec<TopologySpreadConstraint> {
+    let given = &wanted.cluster.spec.placement.topology_spread_constraints;
+    if !given.is_empty() {
+        return given.clone();
+    }
+    let over = |key: &str| TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: key.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector { match_labels: Some(wanted.id.labels()), match_expressions: None }),
+        ..TopologySpreadConstraint::default()
+    };
+    vec![over("topology.kubernetes.io/zone"), over("kubernetes.io/hostname")]
+}

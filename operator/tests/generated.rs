@@ -1,0 +1,33 @@
+//! Generated files say what the code says. To write them anew: `cargo run -p mizuya-operator -- <command> > <file>`.
+
+use std::{fs, path::PathBuf};
+
+use mizuya_operator::{
+    crd,
+    logic::install::{Install, objects, to_yaml},
+};
+
+fn assert_same(file: &str, command: &str, expected: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == expected, "{file} is out of date: cargo run -p mizuya-operator -- {command} > {file}");
+}
+
+#[test]
+fn the_crd_file_is_what_the_types_say() {
+    let crd = serde_json::to_value(crd::crd().unwrap()).unwrap();
+    let expected = to_yaml("mizuya-operator crd", &[crd]).unwrap();
+    assert_same("crds/cache.mizuya.dev_cacheclusters.yaml", "crd", &expected);
+}
+
+#[test]
+fn the_install_files_are_what_the_code_says() {
+    let base = objects(&Install::default());
+    let expected = to_yaml("mizuya-operator manifests --without-crd", &base).unwrap();
+    assert_same("manifests/install/operator.yaml", "manifests --without-crd", &expected);
+
+    let mut all = base;
+    all.insert(1, serde_json::to_value(crd::crd().unwrap()).unwrap());
+    let expected = to_yaml("mizuya-operator manifests", &all).unwrap();
+    assert_same("manifests/install.yaml", "manifests", &expected);
+}
