@@ -1,8 +1,8 @@
 //! What the machine was like before the cluster, so that `down` can bring it back.
 
-use super::state::{State, boot_id};
+use super::state::{State, boot_id, cache};
 use super::{firewall, storage};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -40,11 +40,12 @@ const PLACES: [&str; 11] = [
 ];
 /// kubelet makes a link here for every container's log.
 const CONTAINER_LOGS: &str = "/var/log/containers";
-const FILE: &str = "before.json";
 
 /// The machine as it was.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Before {
+    /// Of the cluster that was made then.
+    root: PathBuf,
     boot_id: String,
     settings: BTreeMap<String, String>,
     absent: BTreeSet<PathBuf>,
@@ -55,15 +56,41 @@ pub struct Before {
 pub fn remember(state: &State) -> Result<()> {
     let settings = SETTINGS.iter().filter_map(|name| Some(((*name).to_owned(), setting(name)?))).collect();
     let absent = PLACES.iter().map(PathBuf::from).filter(|place| !place.exists()).collect();
-    let before = Before { boot_id: boot_id()?, settings, absent, chains: firewall::chains()? };
-    state.write(FILE, &serde_json::to_string_pretty(&before)?).map(drop)
+    let before =
+        Before { root: state.root().to_owned(), boot_id: boot_id()?, settings, absent, chains: firewall::chains()? };
+    fs::write(note()?, serde_json::to_string_pretty(&before)?).context("can't note what the machine is like")
+}
+
+/// Forgets the note, once all is as it was.
+pub fn forget() -> Result<()> {
+    match fs::remove_file(note()?) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Not in the state folder: what the note says must still be known when that is lost.
+fn note() -> Result<PathBuf> {
+    Ok(cache()?.join("kubernetes/before.json"))
 }
 
 impl Before {
     /// What was noted; nothing when no cluster came that far.
-    pub fn recall(state: &State) -> Self {
-        let noted = fs::read_to_string(state.path(FILE)).ok();
+    pub fn recall() -> Self {
+        let noted = note().ok().and_then(|note| fs::read_to_string(note).ok());
         noted.and_then(|noted| serde_json::from_str(&noted).ok()).unwrap_or_default()
+    }
+
+    /// Fails when the machine has a cluster in another folder: they would share addresses, links and rules.
+    pub fn check_place(&self, state: &State) -> Result<()> {
+        if self.root != state.root() && self.root.exists() {
+            bail!(
+                "there is a cluster in {0}, and a machine has room for one: use it, or remove it first, with \
+                 MIZUYA_KUBERNETES_DIR={0}",
+                self.root.display()
+            );
+        }
+        Ok(())
     }
 
     /// The firewall's chains that were there already.

@@ -1,6 +1,6 @@
 //! The end of a cluster, sound, broken or half made.
 
-use super::before::Before;
+use super::before::{self, Before};
 use super::daemon::{kill_all, marked};
 use super::state::{State, lock};
 use super::topology::{NODES, POD_RANGE, SERVICE_RANGE};
@@ -13,7 +13,8 @@ use std::process::Command;
 pub fn down(state: &State) -> Result<Vec<String>> {
     up::require_root()?;
     let _lock = lock()?;
-    let before = Before::recall(state);
+    let before = Before::recall();
+    before.check_place(state)?;
     clean(state)?;
     let left = leftovers(state, &before);
     if left.is_empty() {
@@ -24,7 +25,7 @@ pub fn down(state: &State) -> Result<Vec<String>> {
 
 /// Removes all of the cluster; for `down`, and for `up` after a crash.
 pub fn clean(state: &State) -> Result<()> {
-    let before = Before::recall(state);
+    let before = Before::recall();
     // Whoever would start something anew dies first: kubelets, containerds and shims all carry the mark. A few rounds,
     // because one may have been starting another at that moment.
     for _ in 0..3 {
@@ -45,7 +46,7 @@ pub fn clean(state: &State) -> Result<()> {
     if state.exists() {
         fs::remove_dir_all(state.root()).with_context(|| format!("can't remove {}", state.root().display()))?;
     }
-    Ok(())
+    before::forget()
 }
 
 /// What is still there of a cluster that was cleaned, in words.

@@ -1,10 +1,11 @@
 //! The start of a cluster.
 
+use super::before::{self, Before};
 use super::progress::{step, wait_for};
 use super::state::{State, lock};
 use super::topology::NODES;
 use super::{
-    before, binaries, containerd, control_plane, dns, down, etcd, firewall, health, images, kubelet, network, packages,
+    binaries, containerd, control_plane, dns, down, etcd, firewall, health, images, kubelet, network, packages,
     service_proxy, storage,
 };
 use anyhow::{Result, bail};
@@ -17,6 +18,7 @@ const NODES_LIMIT: Duration = Duration::from_mins(2);
 pub fn up(state: &State) -> Result<()> {
     require_root()?;
     let _lock = lock()?;
+    Before::recall().check_place(state)?;
     let started = Instant::now();
     if state.exists() {
         match health::check(state) {
