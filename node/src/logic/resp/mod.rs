@@ -3,6 +3,7 @@
 pub mod decode;
 pub mod encode;
 pub mod inline;
+pub mod integer;
 pub mod reply;
 pub mod request;
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::inline;
+use super::{inline, integer};
 
 /// Longest line that announces a length; Redis waits for 64 KiB before it gives up on one.
 const MAX_HEADER: usize = 64;
@@ -122,7 +122,8 @@ impl RequestParser {
     /// Reads `*n`; false: the line is not whole.
     fn count(&mut self, buffer: &mut BytesMut) -> Result<bool, ProtocolError> {
         let Some((line, end)) = header(buffer, 0).map_err(|()| ProtocolError::LongCount)? else { return Ok(false) };
-        let count = number(&buffer[line]).filter(|n| *n <= self.limits.words as i64).ok_or(ProtocolError::BadCount)?;
+        let count =
+            integer::parse(&buffer[line]).filter(|n| *n <= self.limits.words as i64).ok_or(ProtocolError::BadCount)?;
         if count > 0 {
             self.partial = Some(Partial { missing: count as usize, words: Vec::new(), position: end, length: None });
         } else {
@@ -192,7 +193,7 @@ impl Partial {
         let Some((line, end)) = header(buffer, self.position).map_err(|()| ProtocolError::LongLength)? else {
             return Ok(None);
         };
-        let length = number(&buffer[line]).filter(|n| (0..=limits.word as i64).contains(n));
+        let length = integer::parse(&buffer[line]).filter(|n| (0..=limits.word as i64).contains(n));
         let length = length.ok_or(ProtocolError::BadLength)? as usize;
         if end + length > limits.request {
             return Err(ProtocolError::LongRequest(limits.request));
@@ -211,14 +212,6 @@ fn header(buffer: &[u8], start: usize) -> Result<Option<(Range<usize>, usize)>, 
         None if window.len() == MAX_HEADER => Err(()),
         None => Ok(None),
     }
-}
-
-/// A decimal number as Redis takes it: no plus sign, no leading zeros, no spaces.
-fn number(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let plain =
-        digits.iter().all(u8::is_ascii_digit) && (digits.len() == 1 || digits.first().is_some_and(|d| *d != b'0'));
-    if plain && text != b"-0" { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn sample(table: &Table<Node>, wanted: usize, random: u64) -> Vec<usize> {
     let mut chosen = Vec::with_capacity(wanted);
     // The table is at least one eighth full, so that this finds about `wanted` or more.
     for _ in 0..wanted * 8 {
-        let index = (u128::from(next(&mut state)) * table.slots() as u128 >> 64) as usize;
+        let index = ((u128::from(next(&mut state)) * table.slots() as u128) >> 64) as usize;
         if table.at(index).is_some() {
             chosen.push(index);
         }

@@ -1,0 +1,94 @@
+//! Commands: from the words of a client to a reply and the changes of a partition.
+//!
+//! [`route`] says where a command goes, [`access`] what it needs there, and [`execute`] runs it on one partition without
+//! changing it: the changes are returned as [`Op`]s for the partition's stream. Commands that are about a connection or
+//! the whole server are only named here ([`table`]); the client port answers them.
+
+// All commands have one form, those too that cannot fail.
+#![allow(clippy::unnecessary_wraps)]
+
+mod call;
+mod errors;
+mod expiry;
+pub mod glob;
+mod keys;
+mod long_double;
+mod named_maps;
+mod numbers;
+pub mod route;
+pub mod scan;
+mod set_options;
+mod strings;
+pub mod table;
+
+use bytes::Bytes;
+
+pub use self::route::{MAX_KEY_BYTES, Merge, Route, route};
+use self::{call::Call, table::Place};
+use crate::logic::{
+    clock::Clock,
+    resp::Reply,
+    store::{Op, Store},
+};
+
+/// Longest value, the same as the longest word of a request.
+pub const MAX_VALUE_BYTES: usize = 64 << 20;
+
+/// What a command may know beside its words and the partition.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Time of the execution.
+    pub clock: Clock,
+    /// A random number, fresh for each execution.
+    pub random: u64,
+    /// Map of the commands that Redis knows (requirement A11).
+    pub default_map: Bytes,
+}
+
+/// What a command needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Changes nothing.
+    Read,
+    /// May change something.
+    Write,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Executed {
+    /// For the client.
+    pub reply: Reply,
+    /// To be applied in this order; empty: nothing changes.
+    pub ops: Vec<Op>,
+    /// Keys read that were there.
+    pub hits: u32,
+    /// Keys read that were not.
+    pub misses: u32,
+}
+
+/// What a command needs. Words that no command has are a read: their execution only answers an error.
+pub fn access(words: &[Bytes]) -> Access {
+    words.first().and_then(|name| table::find(name)).map_or(Access::Read, table::Command::access)
+}
+
+/// Executes a command on one partition. Changes nothing but the marks of use; the caller applies `ops`. The words may
+/// come from another member, so everything is checked again.
+pub fn execute(words: &[Bytes], store: &mut Store, context: &Context) -> Executed {
+    let refused = |reply| Executed { reply, ops: Vec::new(), hits: 0, misses: 0 };
+    let command = match table::command(words) {
+        Ok(command) => command,
+        Err(error) => return refused(error),
+    };
+    let (Place::Key(run) | Place::Keys(run, _) | Place::Each(run, _) | Place::Scan(run)) = command.place else {
+        return refused(errors::not_for_a_partition(command.name));
+    };
+    let mut call = Call::new(command.name, words, store, context);
+    match run(&mut call) {
+        Ok(reply) => call.executed(reply),
+        Err(error) => refused(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! Every command: how many words it takes, where its keys are, and where it is executed.
+//!
+//! Arity counts the name; a negative one is a minimum. Names, arities, flags and places of keys of the commands that
+//! Redis knows are those that its `COMMAND` answers.
+
+use bytes::Bytes;
+
+use super::{Access, call::Run, errors, expiry, keys, named_maps, numbers, route::Merge, scan, strings};
+use crate::logic::resp::Reply;
+
+/// A command.
+#[derive(Debug)]
+pub struct Command {
+    /// Name in lower case.
+    pub name: &'static str,
+    /// Number of words.
+    pub arity: i8,
+    /// As `COMMAND` shows them.
+    pub flags: &'static [&'static str],
+    /// Where keys are.
+    pub keys: Keys,
+    /// Category of its kind of data in Redis' access control, without the `@`.
+    pub category: &'static str,
+    /// What the second word may be; empty: the command has no such.
+    pub subcommands: &'static [Subcommand],
+    pub(super) place: Place,
+}
+
+impl PartialEq for Command {
+    /// There is one command of each name.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+/// Where the keys of a command are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// Word of the first key; 0: there is none.
+    pub first: usize,
+    /// Word of the last key; -1 is the last word.
+    pub last: i8,
+    /// From one key to the next.
+    pub step: usize,
+}
+
+/// A second word with an own meaning.
+#[derive(Debug)]
+pub struct Subcommand {
+    /// Name in lower case.
+    pub name: &'static str,
+    /// Number of words, with both names.
+    pub arity: i8,
+}
+
+/// Where a command is executed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// At the client port.
+    Here,
+    /// At the partition of its one key.
+    Key(Run),
+    /// At the partitions of its keys.
+    Keys(Run, Merging),
+    /// At every partition.
+    Each(Run, Merging),
+    /// At one partition after the other.
+    Scan(Run),
+}
+
+/// Which [`Merge`] a command has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Merging {
+    Sum,
+    AllOk,
+    InOrder,
+}
+
+impl Merging {
+    pub(super) fn merge(self, places: Vec<Vec<usize>>) -> Merge {
+        match self {
+            Self::Sum => Merge::Sum,
+            Self::AllOk => Merge::AllOk,
+            Self::InOrder => Merge::InOrder(places),
+        }
+    }
+}
+
+impl Command {
+    /// What it needs.
+    pub fn access(&self) -> Access {
+        if self.flags.contains(&"write") { Access::Write } else { Access::Read }
+    }
+
+    fn check(&self, words: &[Bytes]) -> Result<(), Reply> {
+        if fits(self.arity, words.len()) {
+            return Ok(());
+        }
+        // Olric's form for Olric's words (rule C1).
+        Err(if self.name.starts_with("dm.") { errors::arity_of_words(words) } else { errors::arity(self.name) })
+    }
+
+    fn check_subcommand(&self, words: &[Bytes]) -> Result<(), Reply> {
+        let Some(name) = words.get(1).filter(|_| !self.subcommands.is_empty()) else { return Ok(()) };
+        let sub = self.subcommands.iter().find(|sub| name.eq_ignore_ascii_case(sub.name.as_bytes()));
+        let sub = sub.ok_or_else(|| errors::unknown_subcommand(self.name, name))?;
+        if fits(sub.arity, words.len()) { Ok(()) } else { Err(errors::arity(&format!("{}|{}", self.name, sub.name))) }
+    }
+}
+
+fn fits(arity: i8, words: usize) -> bool {
+    let count = usize::from(arity.unsigned_abs());
+    if arity < 0 { words >= count } else { words == count }
+}
+
+/// All commands, by name.
+pub fn all() -> &'static [Command] {
+    COMMANDS
+}
+
+/// The command with this name, in any case.
+pub fn find(name: &[u8]) -> Option<&'static Command> {
+    let mut buffer = [0; LONGEST_NAME];
+    let lower = buffer.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    let index = COMMANDS.binary_search_by(|command| command.name.as_bytes().cmp(lower)).ok()?;
+    COMMANDS.get(index)
+}
+
+/// The command of a request, if its name is known and the number of its words is right.
+pub fn command(words: &[Bytes]) -> Result<&'static Command, Reply> {
+    let command = words.first().and_then(|name| find(name)).ok_or_else(|| errors::unknown_command(words))?;
+    command.check(words)?;
+    command.check_subcommand(words)?;
+    Ok(command)
+}
+
+const LONGEST_NAME: usize = 16;
+const NO_KEYS: Keys = Keys { first: 0, last: 0, step: 0 };
+const ONE_KEY: Keys = Keys { first: 1, last: 1, step: 1 };
+const ALL_KEYS: Keys = Keys { first: 1, last: -1, step: 1 };
+const PAIRS: Keys = Keys { first: 1, last: -1, step: 2 };
+const MAP_AND_KEY: Keys = Keys { first: 2, last: 2, step: 1 };
+const MAP_AND_KEYS: Keys = Keys { first: 2, last: -1, step: 1 };
+
+const READ_FAST: &[&str] = &["readonly", "fast"];
+const WRITE: &[&str] = &["write"];
+const WRITE_FAST: &[&str] = &["write", "fast"];
+const WRITE_MEMORY: &[&str] = &["write", "denyoom"];
+const WRITE_MEMORY_FAST: &[&str] = &["write", "denyoom", "fast"];
+const HANDSHAKE: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth", "allow_busy"];
+const INFORMATION: &[&str] = &["loading", "stale"];
+
+const fn here(name: &'static str, arity: i8, flags: &'static [&'static str], category: &'static str) -> Command {
+    Command { name, arity, flags, keys: NO_KEYS, category, subcommands: &[], place: Place::Here }
+}
+
+const fn parent(name: &'static str, arity: i8, category: &'static str, subcommands: &'static [Subcommand]) -> Command {
+    Command { name, arity, flags: INFORMATION, keys: NO_KEYS, category, subcommands, place: Place::Here }
+}
+
+const fn string(name: &'static str, arity: i8, flags: &'static [&'static str], keys: Keys, place: Place) -> Command {
+    Command { name, arity, flags, keys, category: "string", subcommands: &[], place }
+}
+
+const fn key(name: &'static str, arity: i8, flags: &'static [&'static str], keys: Keys, place: Place) -> Command {
+    Command { name, arity, flags, keys, category: "keyspace", subcommands: &[], place }
+}
+
+const fn sub(name: &'static str, arity: i8) -> Subcommand {
+    Subcommand { name, arity }
+}
+
+const CLIENT: &[Subcommand] = &[
+    sub("getname", 2),
+    sub("help", 2),
+    sub("id", 2),
+    sub("info", 2),
+    sub("list", -2),
+    sub("setinfo", 4),
+    sub("setname", 3),
+];
+const CLUSTER: &[Subcommand] = &[
+    sub("help", 2),
+    sub("info", 2),
+    sub("keyslot", 3),
+    sub("myid", 2),
+    sub("nodes", 2),
+    sub("shards", 2),
+    sub("slots", 2),
+];
+const COMMAND: &[Subcommand] =
+    &[sub("count", 2), sub("docs", -2), sub("getkeys", -3), sub("help", 2), sub("info", -2), sub("list", -2)];
+const CONFIG: &[Subcommand] = &[sub("get", -3), sub("help", 2)];
+
+/// Sorted by name.
+static COMMANDS: &[Command] = &[
+    string("append", 3, WRITE_MEMORY_FAST, ONE_KEY, Place::Key(strings::append)),
+    here("auth", -2, HANDSHAKE, "connection"),
+    parent("client", -2, "connection", CLIENT),
+    parent("cluster", -2, "keyspace", CLUSTER),
+    parent("command", -1, "connection", COMMAND),
+    parent("config", -2, "admin", CONFIG),
+    key("dbsize", 1, READ_FAST, NO_KEYS, Place::Each(keys::db_size, Merging::Sum)),
+    string("decr", 2, WRITE_MEMORY_FAST, ONE_KEY, Place::Key(numbers::decr)),
+    string("decrby", 3, WRITE_MEMORY_FAST, ONE_KEY, Place::Key(numbers::decr_by)),
+    key("del", -2, WRITE, ALL_KEYS, Place::Keys(keys::del, Merging::Sum)),
+    string("dm.del", -3, WRITE, MAP_AND_KEYS, Place::Keys(named_maps::del, Merging::Sum)),
+    string("dm.get", -3, READ_FAST, MAP_AND_KEY, Place::Key(named_maps::get)),
+    string("dm.put", -4, WRITE_MEMORY, MAP_AND_KEY, Place::Key(named_maps::put)),
+    here("echo", 2, &["fast"], "connection"),
+    key("exists", -2, READ_FAST, ALL_KEYS, Place::Keys(keys::exists, Merging::Sum)),
+    key("expire", -3, WRITE_FAST, ONE_KEY, Place::Key(expiry::expire)),
+    key("expireat", -3, WRITE_FAST, ONE_KEY, Place::Key(expiry::expire_at)),
+    key("expiretime", 2, READ_FAST, ONE_KEY, Place::Key(expiry::expire_time)),
+    key("flushall", -1, WRITE, NO_KEYS, Place::Each(keys::flush_all, Merging::AllOk)),
+    key("flushdb", -1, WRITE, NO_KEYS, Place::Each(keys::flush_db, Merging::AllOk)),
+    string("get", 2, READ_FAST, ONE_KEY, Place::Key(strings::get)),
+    string("getdel", 2, WRITE_FAST, ONE_KEY, Place::Key(strings::get_del)),
+    string("getex", -2, WRITE_FAST, ONE_KEY, Place::Key(strings::get_ex)),
+    string("getset", 3, WRITE_MEMORY_FAST, ONE_KEY, Place::Key(strings::get_set)),
+    here("hello", -1, HANDSHAKE, "connection"),
+    string("incr", 2, WRITE_MEMORY_FAST, ONE_KEY, Place::Key(numbers::incr)),
+    string("incrby", 3, WRITE_MEMORY_FAST, ONE_KEY, Place::Key(numbers::incr_by)),
+    string("incrbyfloat", 3, WRITE_MEMORY_FAST, ONE_KEY, Place::Key(numbers::incr_by_float)),
+    here("info", -1, INFORMATION, "dangerous"),
+    string("mget", -2, READ_FAST, ALL_KEYS, Place::Keys(strings::m_get, Merging::InOrder)),
+    string("mset", -3, WRITE_MEMORY, PAIRS, Place::Keys(strings::m_set, Merging::AllOk)),
+    key("persist", 2, WRITE_FAST, ONE_KEY, Place::Key(expiry::persist)),
+    key("pexpire", -3, WRITE_FAST, ONE_KEY, Place::Key(expiry::p_expire)),
+    key("pexpireat", -3, WRITE_FAST, ONE_KEY, Place::Key(expiry::p_expire_at)),
+    key("pexpiretime", 2, READ_FAST, ONE_KEY, Place::Key(expiry::p_expire_time)),
+    here("ping", -1, &["fast"], "connection"),
+    string("psetex", 4, WRITE_MEMORY, ONE_KEY, Place::Key(strings::p_set_ex)),
+    key("pttl", 2, READ_FAST, ONE_KEY, Place::Key(expiry::p_ttl)),
+    here("quit", -1, HANDSHAKE, "connection"),
+    here("reset", 1, HANDSHAKE, "connection"),
+    key("scan", -2, &["readonly"], NO_KEYS, Place::Scan(scan::scan)),
+    here("select", 2, &["loading", "stale", "fast"], "connection"),
+    string("set", -3, WRITE_MEMORY, ONE_KEY, Place::Key(strings::set)),
+    string("setex", 4, WRITE_MEMORY, ONE_KEY, Place::Key(strings::set_ex)),
+    string("setnx", 3, WRITE_MEMORY_FAST, ONE_KEY, Place::Key(strings::set_nx)),
+    string("strlen", 2, READ_FAST, ONE_KEY, Place::Key(strings::str_len)),
+    key("touch", -2, READ_FAST, ALL_KEYS, Place::Keys(keys::touch, Merging::Sum)),
+    key("ttl", 2, READ_FAST, ONE_KEY, Place::Key(expiry::ttl)),
+    key("type", 2, READ_FAST, ONE_KEY, Place::Key(keys::r#type)),
+    key("unlink", -2, WRITE_FAST, ALL_KEYS, Place::Keys(keys::del, Merging::Sum)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_sorted_and_found() {
+        assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
+        for command in all() {
+            assert!(command.name.len() <= LONGEST_NAME);
+            assert_eq!(find(command.name.to_ascii_uppercase().as_bytes()).map(|found| found.name), Some(command.name));
+            assert!(command.keys.first == 0 || usize::from(command.arity.unsigned_abs()) > command.keys.first);
+        }
+        assert!(find(b"nothing").is_none() && find(&[b'x'; 300]).is_none());
+    }
+}
