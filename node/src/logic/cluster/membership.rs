@@ -34,7 +34,7 @@ const FAN_OUT: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 /// How often an update is passed on by one member.
 const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(10).unwrap();
 /// How long a member that is down is remembered.
-const REMEMBER_DOWN: Duration = Duration::from_secs(3600);
+const REMEMBER_DOWN: Duration = Duration::from_hours(1);
 /// Between two words to the configured peers while alone.
 const SEARCH_EVERY: Duration = Duration::from_millis(500);
 /// Between two words to the configured peers otherwise: what heals a cluster that fell in two.
@@ -46,7 +46,7 @@ const OUTBID: u64 = 1_000;
 /// Longest wait between two such tries.
 const OUTBID_EVERY: Duration = Duration::from_secs(1);
 /// After this time without having to outbid, the steps start anew.
-const OUTBID_RESET: Duration = Duration::from_secs(60);
+const OUTBID_RESET: Duration = Duration::from_mins(1);
 
 /// What a detector needs to know at its start.
 #[derive(Clone, Debug)]
