@@ -1,0 +1,253 @@
+use bytes::Bytes;
+use mizuya_wire::quorum::MemberQuorum;
+use proptest::{collection::vec, option, prelude::*};
+use prost::Message as _;
+
+use super::*;
+use crate::logic::{
+    cluster::{
+        member::{Intent, Member, MemberId, State},
+        message::{Append, Change, Chunk, Claim, Confirm, Forward, Forwarded, Record},
+        table::{Assignment, ClusterId, Copy, Live, Table},
+    },
+    store::{Cause, Op},
+};
+
+const NOW: Millis = Millis(1_000_000);
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..20).prop_map(Bytes::from)
+}
+
+fn name() -> impl Strategy<Value = MemberName> {
+    "[a-z]{1,8}".prop_map(|name| MemberName::from(name.as_str()))
+}
+
+fn epoch() -> impl Strategy<Value = Epoch> {
+    any::<(u64, u64)>().prop_map(|(counter, proposer)| Epoch { counter, proposer })
+}
+
+fn version() -> impl Strategy<Value = Version> {
+    any::<(u64, u64)>().prop_map(|(epoch, sequence)| Version { epoch: PartitionEpoch(epoch), sequence })
+}
+
+fn partition() -> impl Strategy<Value = Partition> {
+    any::<u16>().prop_map(Partition)
+}
+
+fn state() -> impl Strategy<Value = State> {
+    prop_oneof![
+        Just(State::Joining),
+        Just(State::Active),
+        Just(State::Cordoned),
+        Just(State::Leaving(Intent::Restart)),
+        Just(State::Leaving(Intent::Depart)),
+        Just(State::Away),
+        Just(State::Down),
+    ]
+}
+
+fn live() -> impl Strategy<Value = Live> {
+    any::<(u64, u32, u32, u32, u32)>().prop_map(|(generation, factor, read_quorum, write_quorum, members)| Live {
+        generation,
+        factor,
+        read_quorum,
+        write_quorum,
+        member_quorum: MemberQuorum::from_wire(members),
+    })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let cause = prop_oneof![Just(Cause::Deleted), Just(Cause::Expired), Just(Cause::Evicted)];
+    prop_oneof![
+        (bytes(), bytes(), bytes(), option::of(0..u64::from(u32::MAX))).prop_map(|(map, key, value, left)| Op::Put {
+            map,
+            key,
+            value,
+            expires: left.map(|left| Millis(NOW.0 + left)),
+        }),
+        (bytes(), bytes(), cause).prop_map(|(map, key, cause)| Op::Remove { map, key, cause }),
+        option::of(bytes()).prop_map(|map| Op::Clear { map }),
+    ]
+}
+
+fn records() -> impl Strategy<Value = Vec<Record>> {
+    vec((version(), op()).prop_map(|(version, op)| Record { version, op }), 0..4)
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    let table = option::of((any::<u128>().prop_map(ClusterId), epoch()));
+    (name(), any::<(u64, u16, u16, u32, u16, bool, u32)>(), table, "[a-z]{0,5}").prop_map(|(name, numbers, table, text)| {
+        let (generation, client_port, peer_port, factor, partitions, joining, protocol) = numbers;
+        Hello {
+            cluster_name: text.clone(),
+            name,
+            generation: Generation(generation),
+            client_port,
+            peer_port,
+            environment: text.clone(),
+            default_map: text.clone(),
+            factor,
+            partitions,
+            zone: text,
+            table,
+            joining,
+            protocol,
+        }
+    })
+}
+
+fn table() -> impl Strategy<Value = Table> {
+    let member = (name(), any::<(u32, u64, u16, u16)>(), state()).prop_map(|(name, (id, generation, client_port, peer_port), state)| {
+        Member { id: MemberId(id), name, generation: Generation(generation), state, client_port, peer_port, zone: "z".into() }
+    });
+    let copy = any::<(u32, bool, u64)>().prop_map(|(member, in_sync, since)| Copy { member: MemberId(member), in_sync, since });
+    let assignment = (any::<u64>(), vec(copy, 0..4), option::of(any::<u32>())).prop_map(|(epoch, copies, from)| Assignment {
+        epoch: PartitionEpoch(epoch),
+        copies,
+        from: from.map(MemberId),
+    });
+    let numbers = any::<(u128, u64, u32, u32)>();
+    (epoch(), live(), numbers, vec(member, 0..4), vec(assignment, 1..6)).prop_map(|(epoch, live, numbers, members, partitions)| {
+        let (cluster, hash_seed, quorum, next_member) = numbers;
+        Table { cluster: ClusterId(cluster), epoch, hash_seed, live, quorum, next_member, members, partitions }
+    })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let claim = || {
+        (partition(), any::<(u64, u32, u64)>()).prop_map(|(partition, (epoch, member, since))| Claim {
+            partition,
+            epoch: PartitionEpoch(epoch),
+            member: MemberId(member),
+            since,
+        })
+    };
+    prop_oneof![
+        (name(), state()).prop_map(|(name, state)| Change::SetState(name, state)),
+        name().prop_map(Change::Forget),
+        live().prop_map(Change::Settings),
+        claim().prop_map(Change::CopyInSync),
+        claim().prop_map(Change::CopyLost),
+    ]
+}
+
+fn control() -> impl Strategy<Value = Message> {
+    let handed_over = || vec((partition(), version()), 0..4);
+    prop_oneof![
+        hello().prop_map(Message::Hello),
+        hello().prop_map(Message::Welcome),
+        any::<(String, String)>().prop_map(|(code, message)| Message::Refused(Refusal { code, message })),
+        (any::<(u64, u64)>(), epoch(), epoch()).prop_map(|((sent, keys), taken, in_force)| {
+            Message::Heartbeat { sent, taken, in_force, totals: Totals { keys, ..Totals::default() } }
+        }),
+        any::<(u64, bool)>().prop_map(|(sent, confirms)| Message::HeartbeatAck { sent, confirms }),
+        epoch().prop_map(Message::Prepare),
+        (epoch(), epoch(), option::of(table().prop_map(Box::new)))
+            .prop_map(|(asked, promised, taken)| Message::Promise { asked, promised, taken }),
+        table().prop_map(|table| Message::Propose(Box::new(table))),
+        (epoch(), epoch(), handed_over())
+            .prop_map(|(epoch, promised, handed_over)| Message::Taken { epoch, promised, handed_over }),
+        (table(), handed_over())
+            .prop_map(|(table, handed_over)| Message::InForce { table: Box::new(table), handed_over }),
+        Just(Message::TableWanted),
+        change().prop_map(Message::Request),
+    ]
+}
+
+fn data() -> impl Strategy<Value = Message> {
+    let numbers = || (partition(), any::<u64>().prop_map(PartitionEpoch), version());
+    let outcome = prop_oneof![bytes().prop_map(Forwarded::Reply), any::<u64>().prop_map(Forwarded::NotExecuted)];
+    prop_oneof![
+        (numbers(), records(), any::<(u64, u64)>()).prop_map(|((partition, epoch, previous), records, (stable, probe))| {
+            Message::Append(Append { partition, epoch, previous, records, stable, probe })
+        }),
+        (numbers(), records(), any::<(u64, Option<u64>)>()).prop_map(|((partition, epoch, at), entries, (from, next))| {
+            Message::Chunk(Chunk { partition, epoch, at, from, next, entries })
+        }),
+        (numbers(), any::<(bool, bool, bool, u64, Option<u64>)>()).prop_map(|((partition, epoch, version), rest)| {
+            let (gap, refused, pressure, probe, needs_from) = rest;
+            Message::Confirm(Confirm { partition, epoch, version, gap, refused, needs_from, probe, pressure })
+        }),
+        (any::<(u64, u64, u8)>(), partition(), vec(bytes(), 1..4)).prop_map(|((id, epoch, hops), partition, words)| {
+            Message::Forward(Forward { id, epoch, hops, partition, words })
+        }),
+        (any::<u64>(), outcome).prop_map(|(id, outcome)| Message::Forwarded { id, outcome }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_message_arrives_as_it_was_sent(message in prop_oneof![control(), data()]) {
+        let sent = to_wire(message.clone(), NOW).encode_to_vec();
+        let arrived = wire::Message::decode(Bytes::from(sent)).unwrap();
+        prop_assert_eq!(from_wire(arrived, NOW), Ok(Some(message)));
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(noise in vec(any::<u8>(), 0..300)) {
+        if let Ok(frame) = wire::Frame::decode(Bytes::from(noise)) {
+            for message in frame.messages {
+                let _ = from_wire(message, NOW);
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_with_some_bytes_changed_does_not_make_the_reader_panic(
+        message in prop_oneof![control(), data()],
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut sent = to_wire(message, NOW).encode_to_vec();
+        prop_assume!(!sent.is_empty());
+        for (at, byte) in changes {
+            let at = at.index(sent.len());
+            sent[at] = byte;
+        }
+        if let Ok(arrived) = wire::Message::decode(Bytes::from(sent)) {
+            let _ = from_wire(arrived, NOW);
+        }
+    }
+}
+
+fn put(expires: Option<Millis>) -> Message {
+    let key = Bytes::from_static(b"k");
+    Message::Chunk(Chunk {
+        partition: Partition(0),
+        epoch: PartitionEpoch(1),
+        at: Version::default(),
+        from: 0,
+        next: None,
+        entries: vec![Record {
+            version: Version::default(),
+            op: Op::Put { map: key.clone(), key: key.clone(), value: key, expires },
+        }],
+    })
+}
+
+#[test]
+fn a_deadline_travels_as_time_left_between_clocks_that_have_nothing_in_common() {
+    let sent = to_wire(put(Some(Millis(5_000))), Millis(4_000));
+    assert_eq!(from_wire(sent, Millis(77)), Ok(Some(put(Some(Millis(1_077))))));
+    let overdue = to_wire(put(Some(Millis(5_000))), Millis(9_000));
+    assert_eq!(from_wire(overdue, Millis(77)), Ok(Some(put(Some(Millis(77))))));
+}
+
+#[test]
+fn a_kind_from_a_newer_program_is_nothing_and_a_broken_one_is_an_error() {
+    let newer = wire::Message::decode(&[0xfa, 0x07, 0x02, 0x08, 0x01][..]).unwrap();
+    assert_eq!(from_wire(newer, NOW), Ok(None));
+    let wide = Kind::Confirm(wire::Confirm { partition: 70_000, version: Some(wire::Version::default()), ..Default::default() });
+    assert_eq!(from_wire(wire::Message { kind: Some(wide) }, NOW), Err(Malformed::Range("partition", 70_000)));
+    let empty = wire::Message { kind: Some(Kind::Heartbeat(wire::Heartbeat::default())) };
+    assert_eq!(from_wire(empty, NOW), Err(Malformed::Missing("taken")));
+}
+
+#[test]
+fn values_are_shared_not_copied() {
+    let value = Bytes::from(vec![7; 1 << 20]);
+    let address = value.as_ptr();
+    let forward = Forward { id: 1, epoch: 1, hops: 0, partition: Partition(0), words: vec![value] };
+    let Some(Kind::Forward(sent)) = to_wire(Message::Forward(forward), NOW).kind else { panic!("a forward") };
+    assert_eq!(sent.words[0].as_ptr(), address);
+}
