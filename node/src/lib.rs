@@ -2,4 +2,5 @@
 //!
 //! `logic` decides, `io` does; see ARCHITECTURE.md.
 
+pub mod io;
 pub mod logic;

@@ -1,0 +1,101 @@
+//! How much memory this process may use and uses: the container's limit (control groups, version 1 and 2) and the
+//! kernel's figures (`proc(5)`).
+
+use std::{fs, path::Path};
+
+/// Share of the container's limit that entries may take; the rest is for connections, buffers and the allocator.
+const SHARE_PERCENT: u64 = 70;
+/// Budget where no limit is known.
+const FALLBACK: u64 = 1 << 30;
+/// Version 1 writes a huge number where there is no limit.
+const NO_LIMIT: u64 = 1 << 60;
+
+/// The budget for entries, and a sentence when it is a guess.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes.
+    pub bytes: u64,
+    /// Why it is a guess.
+    pub warning: Option<String>,
+}
+
+/// The budget that holds when the settings name none.
+pub fn budget() -> Budget {
+    budget_at(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+}
+
+fn budget_at(root: &Path, groups: &str) -> Budget {
+    match limit(root, groups) {
+        Some(limit) => Budget { bytes: limit / 100 * SHARE_PERCENT, warning: None },
+        None => Budget {
+            bytes: FALLBACK,
+            warning: Some(format!(
+                "no max_memory in the settings and no memory limit of a container: entries may take {} MiB; set max_memory",
+                FALLBACK >> 20
+            )),
+        },
+    }
+}
+
+/// The lowest limit of the group that this process is in and of the groups above it. Inside a container the group's
+/// own files are at the root.
+fn limit(root: &Path, groups: &str) -> Option<u64> {
+    let mut files = vec![root.join("memory.max"), root.join("memory/memory.limit_in_bytes")];
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (base, name) = match controllers {
+            "" => (root.to_owned(), "memory.max"),
+            list if list.split(',').any(|controller| controller == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let own = base.join(path.trim_start_matches('/'));
+        files.extend(own.ancestors().take_while(|group| group.starts_with(&base)).map(|group| group.join(name)));
+    }
+    let read = |file: &std::path::PathBuf| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    files.iter().filter_map(read).filter(|limit| *limit < NO_LIMIT).min()
+}
+
+/// Bytes of memory that this process holds (resident set).
+pub fn resident() -> u64 {
+    const PAGE: u64 = 4096;
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn seventy_percent_of_the_lowest_limit_above_this_process() {
+        let gib = (1_u64 << 30).to_string();
+        let cases = [
+            (vec![("memory.max", "1000000\n")], "0::/", Some(700_000)),
+            (vec![("memory.max", "max\n"), ("pod/memory.max", "2000000"), ("pod/c/memory.max", "max")], "0::/pod/c", Some(1_400_000)),
+            (vec![("pod/memory.max", "1000"), ("pod/c/memory.max", &gib)], "0::/pod/c", Some(700)),
+            (vec![("memory/memory.limit_in_bytes", "9223372036854771712")], "4:memory:/", None),
+            (vec![("memory/docker/x/memory.limit_in_bytes", "1000")], "4:cpu,memory:/docker/x\n0::/", Some(700)),
+            (vec![], "", None),
+        ];
+        for (files, groups, expected) in cases {
+            let root = with(&files);
+            let budget = budget_at(root.path(), groups);
+            assert_eq!(budget.bytes, expected.unwrap_or(FALLBACK), "{files:?}");
+            assert_eq!(budget.warning.is_none(), expected.is_some());
+        }
+        assert!(resident() > 0);
+    }
+}

@@ -1,0 +1,16 @@
+//! What a node does: sockets, timers, files and signals. It gathers what logic needs, calls it, and carries out what
+//! it returns.
+
+pub mod admin;
+pub mod arguments;
+pub mod connections;
+pub mod diagnosis;
+pub mod gossip;
+pub mod http;
+pub mod log;
+pub mod memory;
+pub mod peer;
+pub mod program;
+pub mod runtime;
+pub mod security;
+pub mod shutdown;

@@ -1,0 +1,76 @@
+//! What the program does with its arguments.
+
+use std::{path::Path, process::ExitCode};
+
+use super::{
+    arguments::{self, Arguments, Command, Effective, Run},
+    log,
+    runtime::{Listeners, Runtime, Start},
+    security,
+    shutdown::{self, End},
+};
+
+/// Ends with this code when the process must start anew.
+const RESTART: u8 = 75;
+
+/// Does what was asked for.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Some(Command::InitSecrets { dir, names }) => init_secrets(&dir, &names),
+        Some(Command::CheckConfig { file }) => {
+            let Effective { settings, warnings } = arguments::read(&file)?;
+            for warning in &warnings {
+                println!("warning: {warning}");
+            }
+            let quorums = settings.quorums();
+            println!(
+                "{} is valid: mode {:?}, {} members, {} copies, member quorum {}",
+                file.display(),
+                settings.mode,
+                quorums.members,
+                quorums.factor,
+                quorums.member_count.resolve(quorums.members)
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        None => node(&arguments.run),
+    }
+}
+
+fn init_secrets(dir: &Path, names: &[String]) -> anyhow::Result<ExitCode> {
+    for file in security::init(dir, names)? {
+        println!("{}", file.display());
+    }
+    println!("Give every member the same folder (without ca.key) as security.dir or --security-dir.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn node(run: &Run) -> anyhow::Result<ExitCode> {
+    let Effective { settings, warnings } = run.settings()?;
+    log::start(&settings.log, run.log_format);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let zone = run.zone.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let end = runtime.block_on(async {
+        let listeners = Listeners::bind(&settings).await?;
+        let running = Runtime::start(Start { settings, zone }, listeners)?;
+        let identity = running.runtime().identity().clone();
+        tracing::info!(
+            name = %identity.name,
+            mode = running.runtime().mode(),
+            clients = identity.client_port,
+            peers = identity.peer_port,
+            version = env!("CARGO_PKG_VERSION"),
+            "started"
+        );
+        anyhow::Ok(shutdown::until_signal(running).await?)
+    })?;
+    runtime.shutdown_background();
+    Ok(match end {
+        End::Left => ExitCode::SUCCESS,
+        End::Hurried => ExitCode::FAILURE,
+        End::MustRestart(_) => ExitCode::from(RESTART),
+    })
+}

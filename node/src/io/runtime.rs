@@ -1,0 +1,537 @@
+//! A running node: sockets and timers in, the node's effects out.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use mizuya_wire::{
+    admin,
+    quorum::MemberQuorum,
+    settings::{Mode, Settings, Timing},
+};
+use nix::time::{ClockId, clock_gettime};
+use parking_lot::RwLock;
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::{self, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connections::{Connections, Replies},
+    diagnosis::{self, Problems},
+    gossip::{self, HeardOverUdp},
+    http,
+    log::Quiet,
+    memory,
+    peer::{self, Links},
+    security::{Security, SecurityError},
+};
+use crate::logic::{
+    clock::{Clock, Millis},
+    cluster::{
+        member::{Generation, MemberName},
+        table::Live,
+    },
+    commands::{self, Context},
+    keyspace::Partition,
+    node::{Config, Effects, Identity, Level, Node, Notice, Ticket},
+    resp::Reply,
+    store::Store,
+};
+
+/// Between two ticks of the node.
+const TICK: Duration = Duration::from_millis(20);
+/// Ticks between two updates of the figures that only io knows.
+const TICKS_A_FIGURE: u64 = 25;
+/// A node whose last tick is older than this is not healthy.
+pub const HEALTHY_WITHIN: Duration = Duration::from_secs(5);
+/// Between two lines in the log about refused callers or datagrams.
+const REFUSALS_EVERY: Duration = Duration::from_secs(10);
+/// How long a stop waits for its tasks before it ends them.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a node needs to start.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The settings.
+    pub settings: Settings,
+    /// Zone for placement; empty when unknown.
+    pub zone: String,
+}
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Certificates and keys.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// An address is taken or not this machine's.
+    #[error("cannot listen on {address} ({what}): {source}; change bind_addr or http_addr, or stop who listens there")]
+    Listen {
+        /// What for.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The clock cannot be read.
+    #[error("the clock CLOCK_BOOTTIME cannot be read: {0}")]
+    Clock(nix::Error),
+}
+
+/// The sockets of a node.
+pub struct Listeners {
+    /// For clients.
+    pub client: Option<TcpListener>,
+    /// For peers: streams and gossip.
+    pub peer: Option<(TcpListener, UdpSocket)>,
+    /// For health, metrics and statistics.
+    pub http: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens what the settings name.
+    pub async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let client = listen("clients", settings.bind_addr).await?;
+        let http = listen("http", settings.http_addr).await?;
+        let peer = if has_peer_port(settings) { Some(Self::bind_peer(settings).await?) } else { None };
+        Ok(Self { client: Some(client), peer, http: Some(http) })
+    }
+
+    /// Opens the peer port only: for a node inside another program.
+    pub async fn embedded(settings: &Settings) -> Result<Self, StartError> {
+        let peer = if has_peer_port(settings) { Some(Self::bind_peer(settings).await?) } else { None };
+        Ok(Self { client: None, peer, http: None })
+    }
+
+    async fn bind_peer(settings: &Settings) -> Result<(TcpListener, UdpSocket), StartError> {
+        let mut address = settings.bind_addr;
+        address.set_port(settings.gossip_port());
+        let streams = listen("peers", address).await?;
+        let gossip = UdpSocket::bind(address).await.map_err(|source| StartError::Listen {
+            what: "gossip",
+            address: address.to_string(),
+            source,
+        })?;
+        Ok((streams, gossip))
+    }
+}
+
+async fn listen(what: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { what, address: address.to_string(), source };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+/// Without peers the peer port only serves the admin service; without certificates even that is left out, so that a
+/// single node needs none.
+fn has_peer_port(settings: &Settings) -> bool {
+    settings.mode == Mode::Ha || settings.security.dir.is_some() || settings.security.insecure
+}
+
+/// A running node, shared by everything that does io for it.
+pub struct Runtime {
+    node: Node,
+    settings: Settings,
+    security: Security,
+    connections: Connections,
+    links: Links,
+    problems: Problems,
+    gossip: mpsc::Sender<gossip::Event>,
+    heard: RwLock<HeardOverUdp>,
+    dial_changed: Notify,
+    last_tick: AtomicU64,
+    rejected_callers: AtomicU64,
+    rejected_datagrams: AtomicU64,
+    quiet_callers: Quiet,
+    quiet_datagrams: Quiet,
+    fatal: watch::Sender<Option<String>>,
+    closing: CancellationToken,
+    started: Millis,
+}
+
+impl Runtime {
+    /// Starts a node on these sockets. It runs until it is stopped or dropped.
+    pub fn start(start: Start, listeners: Listeners) -> Result<Running, StartError> {
+        let settings = start.settings;
+        let security = match Security::load(&settings) {
+            Err(SecurityError::NotConfigured) if !has_peer_port(&settings) => Security::Insecure,
+            other => other?,
+        };
+        let clock = read_clock().map_err(StartError::Clock)?;
+        let node = Node::new(config(&settings, start.zone), clock);
+        let (gossip_events, gossip_inbox) = mpsc::channel(gossip::MAX_EVENTS);
+        let runtime = Arc::new(Self {
+            node,
+            security,
+            connections: Connections::default(),
+            links: Links::default(),
+            problems: Problems::default(),
+            gossip: gossip_events,
+            heard: RwLock::default(),
+            dial_changed: Notify::new(),
+            last_tick: AtomicU64::new(clock.now.0),
+            rejected_callers: AtomicU64::new(0),
+            rejected_datagrams: AtomicU64::new(0),
+            quiet_callers: Quiet::default(),
+            quiet_datagrams: Quiet::default(),
+            fatal: watch::Sender::new(None),
+            closing: CancellationToken::new(),
+            started: clock.now,
+            settings,
+        });
+        let mut running = Running { runtime, stop: CancellationToken::new(), tasks: JoinSet::new() };
+        running.spawn_all(listeners, gossip_inbox);
+        Ok(running)
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Both clocks, now.
+    pub fn clock(&self) -> Clock {
+        // It was read at the start, so the kernel knows the clock.
+        read_clock().unwrap_or_default()
+    }
+
+    /// A client's command for one partition. None: the reply comes later to the connection's sender.
+    pub fn submit(&self, ticket: Ticket, partition: Partition, words: &[Bytes]) -> Option<Reply> {
+        if self.settings.mode == Mode::Disabled {
+            return Some(self.answer_as_empty(words));
+        }
+        self.with_effects(|node, clock, random, effects| node.submit(ticket, partition, words, clock, random, effects))
+    }
+
+    /// What a store without entries answers; nothing is kept.
+    fn answer_as_empty(&self, words: &[Bytes]) -> Reply {
+        let default_map = Bytes::from(self.settings.dmap_name.clone());
+        let context = Context { clock: self.clock(), random: rand::random(), default_map };
+        commands::execute(words, &mut Store::new(0), &context).reply
+    }
+
+    /// Calls the node and carries out what it wants done.
+    pub fn with_effects<T>(&self, call: impl FnOnce(&Node, Clock, u64, &mut Effects) -> T) -> T {
+        let mut effects = Effects::default();
+        let result = call(&self.node, self.clock(), rand::random(), &mut effects);
+        self.carry_out(effects);
+        result
+    }
+
+    /// Carries out what the node wants done.
+    pub fn carry_out(&self, effects: Effects) {
+        self.connections.deliver(effects.replies);
+        if !effects.wake.is_empty() {
+            self.links.wake(&effects.wake);
+        }
+        for Notice { level, text } in effects.notices {
+            match level {
+                Level::Info => tracing::info!("{text}"),
+                Level::Warn => tracing::warn!("{text}"),
+                Level::Error => tracing::error!("{text}"),
+            }
+        }
+        if effects.table_changed {
+            self.dial_changed.notify_one();
+        }
+        if let Some(reason) = effects.fatal {
+            tracing::error!("{reason}");
+            self.fatal.send_replace(Some(reason));
+        }
+    }
+
+    /// A connection opens; replies that come later go to this sender.
+    pub fn open_connection(&self, replies: Replies) -> u64 {
+        self.connections.open(replies)
+    }
+
+    /// A connection closes.
+    pub fn close_connection(&self, id: u64) {
+        self.connections.close(id);
+    }
+
+    /// Open client connections.
+    pub fn connection_count(&self) -> u64 {
+        self.connections.count()
+    }
+
+    /// What it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Who this node is.
+    pub fn identity(&self) -> &Identity {
+        &self.node.config().identity
+    }
+
+    /// Partitions of the cluster.
+    pub fn partitions(&self) -> u16 {
+        self.node.config().partitions
+    }
+
+    /// Times of the preset.
+    pub fn timing(&self) -> Timing {
+        self.node.config().timing
+    }
+
+    /// Client connections close between commands once this is cancelled (rule L3).
+    pub fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
+    /// How members know each other.
+    pub fn security(&self) -> &Security {
+        &self.security
+    }
+
+    /// The streams to other members.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// What is wrong, as far as io can tell.
+    pub fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
+    /// When the node was started.
+    pub fn started(&self) -> Millis {
+        self.started
+    }
+
+    /// Whether the node's own loop runs.
+    pub fn healthy(&self) -> bool {
+        Millis(self.last_tick.load(Ordering::Relaxed)) + HEALTHY_WITHIN > self.clock().now
+    }
+
+    /// Whether clients should be sent here, or why not (rule O10).
+    pub fn ready(&self) -> Result<(), String> {
+        if self.settings.mode == Mode::Disabled { Ok(()) } else { self.node.ready(self.clock()) }
+    }
+
+    /// Everything that can be told about the node and its cluster.
+    pub fn status(&self) -> admin::StatusReply {
+        let mut status = self.node.status(self.clock());
+        self.mode().clone_into(&mut status.mode);
+        if let Err(reason) = self.ready() {
+            status.not_ready_because = reason;
+        } else {
+            status.ready = true;
+            status.not_ready_because.clear();
+        }
+        status.problems.extend(self.problems.found());
+        status
+    }
+
+    /// The mode as the settings spell it.
+    pub fn mode(&self) -> &'static str {
+        match self.settings.mode {
+            Mode::Single => "single",
+            Mode::Ha => "ha",
+            Mode::Disabled => "disabled",
+        }
+    }
+
+    /// Waits until whom to speak to may have changed.
+    pub async fn dial_changed(&self) {
+        self.dial_changed.notified().await;
+    }
+
+    /// Waits until the node says that the process must end and start anew.
+    pub async fn fatal(&self) -> String {
+        let mut fatal = self.fatal.subscribe();
+        // The sender lives as long as this runtime.
+        let reason = fatal.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_default()
+    }
+
+    /// Tells the failure detector. When it cannot keep up the event is dropped, as a datagram may be.
+    pub fn gossip(&self, event: gossip::Event) {
+        let _ = self.gossip.try_send(event);
+    }
+
+    /// A member was heard over UDP.
+    pub fn heard_over_udp(&self, name: &MemberName, now: Millis) {
+        self.heard.write().insert(name.clone(), now);
+    }
+
+    /// When a member was last heard over UDP.
+    pub fn last_heard_over_udp(&self, name: &MemberName) -> Option<Millis> {
+        self.heard.read().get(name).copied()
+    }
+
+    /// A caller on the peer port had no certificate.
+    pub fn reject_caller(&self, from: &str) {
+        let count = self.rejected_callers.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.quiet_callers.may_speak(self.clock().now, REFUSALS_EVERY) {
+            tracing::warn!(from, count, "a caller of the peer port without a certificate of this cluster was refused");
+        }
+    }
+
+    /// A gossip datagram could not be opened.
+    pub fn reject_datagram(&self, from: &str, other_key: bool, reason: &str) {
+        let count = self.rejected_datagrams.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.quiet_datagrams.may_speak(self.clock().now, REFUSALS_EVERY) {
+            tracing::warn!(from, count, other_key, "gossip datagram dropped: {reason}");
+        }
+    }
+
+    /// Callers and datagrams that were refused.
+    pub fn rejected(&self) -> (u64, u64) {
+        (self.rejected_callers.load(Ordering::Relaxed), self.rejected_datagrams.load(Ordering::Relaxed))
+    }
+
+    async fn tick(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        for count in 0_u64.. {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            if count % TICKS_A_FIGURE == 0 {
+                self.node.set_usage(self.connections.count(), self.rejected_callers.load(Ordering::Relaxed));
+            }
+            self.with_effects(Node::tick);
+            self.last_tick.store(self.clock().now.0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A started node. Dropping it ends it at once.
+pub struct Running {
+    runtime: Arc<Runtime>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// What the node's io shares.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    fn spawn_all(&mut self, listeners: Listeners, inbox: mpsc::Receiver<gossip::Event>) {
+        let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
+        self.tasks.spawn(runtime.clone().tick(stop.clone()));
+        let clustered = runtime.settings.mode == Mode::Ha;
+        if let Some((streams, datagrams)) = listeners.peer {
+            self.spawn_fallible("peer port", peer::server::serve(streams, runtime.clone(), stop.clone()));
+            if clustered {
+                self.tasks.spawn(gossip::run(runtime.clone(), datagrams, inbox, stop.clone()));
+            }
+        }
+        if clustered {
+            self.tasks.spawn(peer::streams::run(runtime.clone(), stop.clone()));
+            self.tasks.spawn(diagnosis::run(runtime.clone(), stop.clone()));
+        }
+        if let Some(listener) = listeners.http {
+            self.spawn_fallible("http", http::serve(listener, runtime.clone(), stop.clone()));
+        }
+        if let Some(listener) = listeners.client {
+            self.tasks.spawn(async move {
+                let _held = listener;
+                stop.cancelled().await;
+            });
+        }
+    }
+
+    fn spawn_fallible<E: std::fmt::Display + 'static>(
+        &mut self,
+        what: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "the {what} ended");
+            }
+        });
+    }
+
+    /// Ends the node: streams, timers and listeners. It does not hand anything over; see [`super::shutdown`].
+    pub async fn stop(mut self) {
+        self.runtime.closing.cancel();
+        self.stop.cancel();
+        let ended = time::timeout(STOP_TIMEOUT, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            self.tasks.abort_all();
+        }
+    }
+}
+
+impl Drop for Running {
+    // Connections that were accepted have tasks of their own, which look at this.
+    fn drop(&mut self) {
+        self.runtime.closing.cancel();
+        self.stop.cancel();
+    }
+}
+
+fn read_clock() -> nix::Result<Clock> {
+    let boot = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Clock { now: Millis(boot.as_millis() as u64), wall: wall.as_millis() as u64 })
+}
+
+/// The name that a node has when its settings give none.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
+}
+
+fn config(settings: &Settings, zone: String) -> Config {
+    let alone = settings.mode != Mode::Ha;
+    let name = settings.name.clone().unwrap_or_else(host_name);
+    let max_bytes = settings.max_memory.unwrap_or_else(|| {
+        let budget = memory::budget();
+        if let Some(warning) = budget.warning {
+            tracing::warn!("{warning}");
+        }
+        budget.bytes
+    });
+    let live = Live {
+        generation: settings.settings_generation,
+        factor: if alone { 1 } else { settings.replica_count },
+        read_quorum: if alone { 1 } else { settings.read_quorum },
+        write_quorum: if alone { 1 } else { settings.write_quorum },
+        member_quorum: if alone { MemberQuorum::Fixed(1) } else { settings.member_count_quorum },
+    };
+    let peers = settings.peers.iter().filter_map(|peer| peer_address(peer)).filter(|(host, _)| *host != name).collect();
+    Config {
+        identity: Identity {
+            cluster_name: settings.cluster_name.clone(),
+            name: MemberName::from(name.as_str()),
+            generation: Generation(rand::random()),
+            client_port: settings.bind_addr.port(),
+            peer_port: settings.gossip_port(),
+            environment: format!("{:?}", settings.environment).to_lowercase(),
+            default_map: settings.dmap_name.clone(),
+            zone,
+        },
+        partitions: settings.partitions,
+        live,
+        timing: settings.environment.timing(),
+        peers: if alone { Vec::new() } else { peers },
+        max_bytes,
+        bootstrap_timeout: if alone { Duration::ZERO } else { settings.bootstrap_timeout },
+        rejoin_timeout: settings.rejoin_timeout,
+    }
+}
+
+/// `host:port`, where an IPv6 address may stand in brackets.
+fn peer_address(peer: &str) -> Option<(String, u16)> {
+    let (host, port) = peer.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Some((host.to_owned(), port.parse().ok()?))
+}
+
