@@ -57,7 +57,9 @@ impl Connection {
             for command in chunk {
                 self.framed.feed(frame(command)).await?;
             }
-            timeout(REPLY_LIMIT, SinkExt::<BytesFrame>::flush(&mut self.framed)).await.context("the cache reads no commands")??;
+            timeout(REPLY_LIMIT, SinkExt::<BytesFrame>::flush(&mut self.framed))
+                .await
+                .context("the cache reads no commands")??;
             for index in 0..chunk.len() {
                 let reply = timeout(REPLY_LIMIT, self.framed.next())
                     .await

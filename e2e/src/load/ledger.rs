@@ -4,6 +4,7 @@
 //! sends the next one, so the changes of a key are in one order, and every change has a number in it. Values name their
 //! key and their change's number, so that a value that comes back tells which change it is from.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
@@ -63,9 +64,8 @@ impl Sent {
     /// The key must be absent because of this change.
     fn must_be_absent(self, now: Millis) -> bool {
         match (self.change, self.answered) {
-            (Change::Set, _) => false,
             (Change::SetFor(ttl), Some(answered)) => now > answered.plus(ttl).plus(EXPIRY_SLACK),
-            (Change::SetFor(_), None) => false,
+            (Change::Set | Change::SetFor(_), _) => false,
             (Change::Delete, _) => true,
         }
     }
@@ -201,7 +201,7 @@ impl Ledger {
     }
 
     fn judge_absence(&self, expected: Expectation, now: Millis) -> Option<Fault> {
-        let Some(floor) = expected.acknowledged else { return None };
+        let floor = expected.acknowledged?;
         let history = self.history(expected.key);
         let overtaken = history.absence > floor.number;
         let open = history.open.iter().any(|sent| sent.may_be_absent(now));
@@ -220,11 +220,10 @@ impl Ledger {
         let floor = expected.acknowledged?;
         let gone = floor.must_be_absent(expected.sent);
         match number.cmp(&floor.number) {
-            std::cmp::Ordering::Greater => None,
-            std::cmp::Ordering::Equal if gone => Some(Fault::CameBack),
-            std::cmp::Ordering::Equal => None,
-            std::cmp::Ordering::Less if floor.may_be_absent(expected.sent) => Some(Fault::CameBack),
-            std::cmp::Ordering::Less => Some(Fault::Stale),
+            Ordering::Equal => gone.then_some(Fault::CameBack),
+            Ordering::Greater => None,
+            Ordering::Less if floor.may_be_absent(expected.sent) => Some(Fault::CameBack),
+            Ordering::Less => Some(Fault::Stale),
         }
     }
 
@@ -237,7 +236,7 @@ impl Ledger {
 
     fn story(&self, expected: Expectation, found: Option<&[u8]>, now: Millis) -> String {
         let mut story = format!("{}: ", self.name(expected.key));
-        let found = found.map_or_else(|| "nothing".to_owned(), |value| shown(value));
+        let found = found.map_or_else(|| "nothing".to_owned(), shown);
         let _ = write!(story, "a read from {} to {} found {found}; acknowledged before it: ", expected.sent, now);
         match expected.acknowledged {
             None => story.push_str("nothing"),

@@ -26,7 +26,7 @@ const RECONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// Time between two tries to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// How long writes may take to reach a number that a test waits for.
-const PROGRESS_LIMIT: Duration = Duration::from_secs(180);
+const PROGRESS_LIMIT: Duration = Duration::from_mins(3);
 /// Faults and errors that are told in words.
 const EXAMPLES: usize = 10;
 
@@ -233,7 +233,7 @@ impl Shared {
         };
     }
 
-    fn error(&self, text: String) {
+    fn error(&self, text: &str) {
         let mut state = self.state();
         state.errors += 1;
         if state.error_texts.len() < EXAMPLES {
@@ -302,7 +302,8 @@ impl Client {
         while self.pause().await? {
             let keys: Vec<Key> = choice.batch(READ_BATCH).into_iter().map(|(key, _)| key).collect();
             let expected = self.shared.expectations(&keys);
-            self.carry_out(expected.into_iter().map(|(expected, words)| (Task::Read(expected), words)).collect()).await?;
+            self.carry_out(expected.into_iter().map(|(expected, words)| (Task::Read(expected), words)).collect())
+                .await?;
         }
         Ok(())
     }
@@ -363,7 +364,7 @@ impl Client {
                 self.shared.state().ledger.give_up(key);
             }
             let shown: Vec<&str> = words.iter().take(2).map(String::as_str).collect();
-            self.shared.error(format!("{}: {why}", shown.join(" ")));
+            self.shared.error(&format!("{}: {why}", shown.join(" ")));
         }
         Ok(())
     }

@@ -32,7 +32,9 @@ impl Workload {
     /// Up to `size` changes, each to another key, so that they can be under way together.
     pub fn batch(&mut self, size: usize) -> Vec<(Key, Change)> {
         let mut chosen = BTreeSet::new();
-        (0..size).filter_map(|_| Some((self.key()).filter(|key| chosen.insert(*key))?).map(|key| (key, self.change()))).collect()
+        (0..size)
+            .filter_map(|_| Some((self.key()).filter(|key| chosen.insert(*key))?).map(|key| (key, self.change())))
+            .collect()
     }
 
     fn key(&mut self) -> Option<Key> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Port for clients.
 pub const CLIENT_PORT: u16 = 3320;
 /// How long three nodes may take to be ready, on a machine that is busy.
-pub const READY_LIMIT: Duration = Duration::from_secs(180);
+pub const READY_LIMIT: Duration = Duration::from_mins(3);
 
 /// A CacheCluster by its name.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Cache {
         Api::namespaced(self.bed.client.clone(), &self.namespace)
     }
 
-    /// CacheClusters in the cache's namespace.
+    /// All `CacheCluster`s in the cache's namespace.
     pub fn clusters(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.bed.client.clone(), &self.namespace, &resource())
     }
@@ -65,13 +65,13 @@ impl Cache {
     }
 
     /// Applies it with this spec, as a user does.
-    pub async fn apply(&self, spec: Value) -> Result<()> {
+    pub async fn apply(&self, spec: &Value) -> Result<()> {
         let manifest = self.manifest(spec);
         self.bed.kubectl_with(&["apply", "--namespace", &self.namespace, "-f", "-"], &manifest).await.map(drop)
     }
 
     /// The YAML that [`Cache::apply`] applies.
-    pub fn manifest(&self, spec: Value) -> String {
+    pub fn manifest(&self, spec: &Value) -> String {
         let object = json!({
             "apiVersion": "cache.mizuya.dev/v1alpha1",
             "kind": "CacheCluster",
@@ -82,7 +82,7 @@ impl Cache {
     }
 
     /// Changes fields of the spec.
-    pub async fn change(&self, spec: Value) -> Result<()> {
+    pub async fn change(&self, spec: &Value) -> Result<()> {
         let patch = Patch::Merge(json!({ "spec": spec }));
         self.clusters().patch(&self.name, &PatchParams::default(), &patch).await?;
         Ok(())
@@ -197,9 +197,12 @@ impl Cache {
     }
 }
 
-/// Where CacheClusters are in the API.
+/// Where `CacheCluster`s are in the API.
 pub fn resource() -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("cache.mizuya.dev", "v1alpha1", "CacheCluster"), "cacheclusters")
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("cache.mizuya.dev", "v1alpha1", "CacheCluster"),
+        "cacheclusters",
+    )
 }
 
 /// A condition of the object, if it has it.

@@ -5,7 +5,9 @@
 //! - [`cache`] is one CacheCluster with its pods and its Service;
 //! - [`nodes`] asks the nodes over their admin service;
 //! - [`record`] keeps what a watch showed, to judge it afterwards;
+//! - [`samples`] keeps what the nodes said of each other;
 //! - [`audit`] reads who wrote what from the API server's log;
+//! - [`under_load`] puts a cache under load and records all of that at once;
 //! - [`operator`] installs the operator;
 //! - [`scenario`] gives a test its namespace and tells what happened when it fails.
 
@@ -13,11 +15,15 @@ pub mod audit;
 pub mod bed;
 pub mod cache;
 pub mod nodes;
+
 pub mod operator;
 pub mod record;
+pub mod samples;
 pub mod scenario;
+pub mod under_load;
 pub mod wait;
 
 pub use bed::Testbed;
 pub use cache::Cache;
 pub use scenario::{Scenario, scenario};
+pub use under_load::{Outcome, UnderLoad};

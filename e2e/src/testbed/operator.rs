@@ -13,10 +13,12 @@ use std::time::Duration;
 pub const NAMESPACE: &str = "mizuya-system";
 /// Its Deployment.
 pub const DEPLOYMENT: &str = "mizuya-operator";
+/// Selects its pods.
+pub const PODS: &str = "app.kubernetes.io/name=mizuya-operator";
 /// The file that users apply.
 pub const INSTALL: &str = "manifests/install.yaml";
 /// How long the operator may take to be available.
-const AVAILABLE_LIMIT: Duration = Duration::from_secs(120);
+const AVAILABLE_LIMIT: Duration = Duration::from_mins(2);
 
 /// Applies the install manifest and waits for the operator. One that ran before is restarted, because the images of this
 /// tree always have the same tag.
@@ -32,7 +34,7 @@ pub async fn install(bed: &Testbed) -> Result<()> {
     available(bed).await
 }
 
-/// Removes what [`install`] made, the CRD with all CacheClusters among it.
+/// Removes what [`install`] made, the CRD with every `CacheCluster` among it.
 pub async fn uninstall(bed: &Testbed) -> Result<()> {
     let file = workspace().join(INSTALL);
     let file = file.to_str().context("the source tree's path is no text")?;
@@ -57,7 +59,7 @@ pub async fn require(bed: &Testbed) -> Result<()> {
 /// Ends every pod of the operator at once, without a chance to clean up.
 pub async fn kill(bed: &Testbed) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(bed.client.clone(), NAMESPACE);
-    let selected = ListParams::default().labels("app.kubernetes.io/name=mizuya,app.kubernetes.io/component=operator");
+    let selected = ListParams::default().labels(PODS);
     let found = pods.list(&selected).await?;
     anyhow::ensure!(!found.items.is_empty(), "the operator has no pods to kill");
     for pod in found {
@@ -74,8 +76,11 @@ pub async fn scale(bed: &Testbed, replicas: i32) -> Result<()> {
         return available(bed).await;
     }
     let pods: Api<Pod> = Api::namespaced(bed.client.clone(), NAMESPACE);
-    let selection = kube::runtime::watcher::Config::default().labels("app.kubernetes.io/component=operator");
-    wait::for_objects("the operator to be gone", AVAILABLE_LIMIT, pods, selection, |pods| Ok(pods.is_empty().then_some(()))).await
+    let selection = kube::runtime::watcher::Config::default().labels(PODS);
+    wait::for_objects("the operator to be gone", AVAILABLE_LIMIT, pods, selection, |pods| {
+        Ok(pods.is_empty().then_some(()))
+    })
+    .await
 }
 
 fn is_available(deployment: &Deployment) -> bool {

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::task::JoinHandle;
@@ -16,8 +17,8 @@ use tokio::task::JoinHandle;
 pub struct Moment {
     /// When the event came.
     pub at: Instant,
-    /// Who was ready, by name or address.
-    pub ready: Vec<String>,
+    /// Who was in the state that is recorded, by name or address.
+    pub who: Vec<String>,
 }
 
 /// Records from its start until it is stopped.
@@ -35,13 +36,24 @@ impl Record {
         })
     }
 
-    /// Records which addresses the Service's EndpointSlices give out.
+    /// Records which addresses the Service gives out, by its `EndpointSlice`s.
     pub fn of_service(api: Api<EndpointSlice>, service: &str) -> Self {
         let selection = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
         Self::start(api, selection, |slices| slices.values().flat_map(ready_addresses).collect())
     }
 
-    fn start<K>(api: Api<K>, selection: watcher::Config, ready: impl Fn(&Objects<K>) -> Vec<String> + Send + 'static) -> Self
+    /// Records which of the selected pods are being deleted.
+    pub fn of_deletions(api: Api<Pod>, labels: &str) -> Self {
+        Self::start(api, watcher::Config::default().labels(labels), |pods| {
+            pods.values().filter(|pod| pod.metadata.deletion_timestamp.is_some()).map(ResourceExt::name_any).collect()
+        })
+    }
+
+    fn start<K>(
+        api: Api<K>,
+        selection: watcher::Config,
+        who: impl Fn(&Objects<K>) -> Vec<String> + Send + 'static,
+    ) -> Self
     where
         K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
@@ -60,7 +72,7 @@ impl Record {
                 };
                 wait::take(&mut objects, event);
                 if complete {
-                    let moment = Moment { at: Instant::now(), ready: ready(&objects) };
+                    let moment = Moment { at: Instant::now(), who: who(&objects) };
                     kept.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
                 }
             }
@@ -85,7 +97,18 @@ impl Drop for Record {
 
 /// The fewest that were ready at one time.
 pub fn fewest_ready(moments: &[Moment]) -> usize {
-    moments.iter().map(|moment| moment.ready.len()).min().unwrap_or(0)
+    moments.iter().map(|moment| moment.who.len()).min().unwrap_or(0)
+}
+
+/// When each one first came up in a record.
+pub fn first_seen(moments: &[Moment]) -> BTreeMap<String, Instant> {
+    let mut seen = BTreeMap::new();
+    for moment in moments {
+        for one in &moment.who {
+            seen.entry(one.clone()).or_insert(moment.at);
+        }
+    }
+    seen
 }
 
 /// A pod that is ready and not being deleted.
@@ -128,7 +151,7 @@ mod tests {
     #[test]
     fn the_fewest_ready_count() {
         let at = Instant::now();
-        let moment = |ready: &[&str]| Moment { at, ready: ready.iter().map(ToString::to_string).collect() };
+        let moment = |ready: &[&str]| Moment { at, who: ready.iter().map(ToString::to_string).collect() };
         assert_eq!(fewest_ready(&[moment(&["a", "b"]), moment(&["b"]), moment(&["a", "b", "c"])]), 1);
     }
 

@@ -94,7 +94,8 @@ impl Scenario {
 
     /// The messages of the namespace's events with this reason.
     pub async fn events(&self, reason: &str) -> Result<Vec<String>> {
-        let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.bed.client.clone(), &self.namespace);
+        let events: Api<k8s_openapi::api::events::v1::Event> =
+            Api::namespaced(self.bed.client.clone(), &self.namespace);
         let found = events.list(&kube::api::ListParams::default()).await?;
         let wanted = found.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
         Ok(wanted.filter_map(|event| event.note).collect())
@@ -114,7 +115,8 @@ impl Scenario {
                 self.keep(&mut text, &[&["logs", pod.as_str(), previous, LOG_LINES], &namespace[..]].concat()).await;
             }
         }
-        let operator = ["logs", "--selector=app.kubernetes.io/component=operator", "--prefix", LOG_LINES];
+        let selector = format!("--selector={}", operator::PODS);
+        let operator = ["logs", &selector, "--prefix", LOG_LINES];
         self.keep(&mut text, &[&operator[..], &["--namespace", operator::NAMESPACE]].concat()).await;
         let folder = workspace().join("target/e2e");
         let file = folder.join(format!("{name}.txt"));
@@ -133,7 +135,7 @@ impl Scenario {
         let _ = writeln!(text, "\n=== kubectl {}", arguments.join(" "));
         match run(self.bed.kubectl_command(arguments), "").await {
             Ok(output) => text.extend([output.out, output.err]),
-            Err(error) => text.push_str(&format!("{error:#}")),
+            Err(error) => drop(writeln!(text, "{error:#}")),
         }
     }
 }

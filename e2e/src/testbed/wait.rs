@@ -38,7 +38,9 @@ where
         bail!("the watch ended")
     };
     let found = tokio::time::timeout(limit, follow).await;
-    found.with_context(|| format!("waited {} s for {what}", limit.as_secs()))?.with_context(|| format!("while waiting for {what}"))
+    found
+        .with_context(|| format!("waited {} s for {what}", limit.as_secs()))?
+        .with_context(|| format!("while waiting for {what}"))
 }
 
 /// Waits until `look` answers for one object; it is given none while the object does not exist.

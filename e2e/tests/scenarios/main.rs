@@ -1,0 +1,16 @@
+//! What users do with CacheClusters, on a real Kubernetes. Each test has a namespace of its own, so they run side by side.
+//!
+//! Tests start in the order of their names: the one that watches a cache at rest for five minutes comes first.
+
+// Here everything is a test, and an expect that fails is one that says so.
+#![allow(clippy::expect_used)]
+
+mod a_cache_at_rest;
+mod clients;
+mod identity;
+mod pod_loss;
+mod quickstart;
+mod roll;
+mod scale;
+mod sharing;
+mod validation;
