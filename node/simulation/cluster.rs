@@ -10,12 +10,13 @@ use mizuya_node::logic::{
     clock::{Clock, Millis},
     cluster::{
         member::{Generation, Intent, MemberName, State},
-        message::{Change, Message},
+        message::{Change, Message, Record},
         table::{Live, Table},
     },
-    keyspace::{Partition, partition_of},
+    keyspace::partition_of,
     node::{Config, Effects, Identity, Node, Ticket},
     resp::Reply,
+    store::Op,
 };
 use mizuya_wire::{quorum::MemberQuorum, settings::Environment};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -77,6 +78,9 @@ pub(crate) struct Cluster {
     pub(crate) last_write: u64,
     pub(crate) longest_silence: u64,
     pub(crate) trace: Vec<String>,
+    /// A key whose commands are traced: `KEY=…` in the environment.
+    watched: Option<u32>,
+    held: String,
 }
 
 pub(crate) fn name(number: usize) -> MemberName {
@@ -101,6 +105,8 @@ impl Cluster {
             last_write: 0,
             longest_silence: 0,
             trace: Vec::new(),
+            watched: std::env::var("KEY").ok().and_then(|key| key.parse().ok()),
+            held: String::new(),
         };
         for number in 0..shape.members {
             cluster.start(number, shape.members);
@@ -233,7 +239,10 @@ impl Cluster {
                     report += &format!("\n    {} {} {:?}", member.id, member.name, member.state);
                 }
                 for (number, assignment) in table.partitions.iter().enumerate() {
-                    report += &format!("\n    p{number} {:?} {:?} from {:?}", assignment.epoch.0, assignment.copies, assignment.from);
+                    report += &format!(
+                        "\n    p{number} {:?} {:?} from {:?}",
+                        assignment.epoch.0, assignment.copies, assignment.from
+                    );
                 }
             }
         }
@@ -253,8 +262,29 @@ impl Cluster {
             self.command();
         }
         self.collect();
+        self.watch();
         if self.ledger.acknowledged > 0 {
             self.longest_silence = self.longest_silence.max(self.now - self.last_write);
+        }
+    }
+
+    /// Traces what every node holds of the watched key.
+    fn watch(&mut self) {
+        let Some(key) = self.watched else { return };
+        let text = key_text(key);
+        let partition = partition_of(&text, PARTITIONS);
+        let mut held = String::new();
+        for (name, peer) in &self.nodes {
+            let (last, records) = peer.node.holding(partition);
+            let entry = records.iter().find(|record| matches!(&record.op, Op::Put { key, .. } if *key == text));
+            held += &format!(" {name}@{}.{}", last.epoch.0 % 1000, last.sequence);
+            if let Some(Record { version, op: Op::Put { value, .. } }) = entry {
+                held += &format!(" {value:?} {}.{}", version.epoch.0 % 1000, version.sequence);
+            }
+        }
+        if self.held != held {
+            self.note(held.clone());
+            self.held = held;
         }
     }
 
@@ -270,10 +300,11 @@ impl Cluster {
         let clock = self.clock();
         for pair in wanted {
             let delay = self.now + 20 + self.rng.random_range(0..80);
-            let stream = self
-                .streams
-                .entry(pair.clone())
-                .or_insert(Stream { up: false, ready_at: delay, queue: VecDeque::new() });
+            let stream = self.streams.entry(pair.clone()).or_insert(Stream {
+                up: false,
+                ready_at: delay,
+                queue: VecDeque::new(),
+            });
             if !stream.up && self.now >= stream.ready_at {
                 stream.up = true;
                 let mut effects = Effects::default();
@@ -356,6 +387,12 @@ impl Cluster {
         for notice in effects.notices {
             self.note(format!("{at}: {}", notice.text));
         }
+        if let (true, Some(key), Some(peer)) = (effects.table_changed, self.watched, self.nodes.get(at)) {
+            let partition = partition_of(&key_text(key), PARTITIONS);
+            let table = peer.node.routing().table.clone();
+            let assignment = table.as_ref().map(|table| (table.epoch.counter, table.assignment(partition).clone()));
+            self.note(format!("{at}: in force {assignment:?}"));
+        }
         for (ticket, reply) in effects.replies {
             self.answered(ticket, &reply);
         }
@@ -373,8 +410,11 @@ impl Cluster {
     /// One command of a client, to any node that is ready: a write, a delete or a read.
     fn command(&mut self) {
         let clock = self.clock();
-        let ready: Vec<usize> =
-            self.alive().into_iter().filter(|number| self.node(*number).is_some_and(|n| n.ready(clock).is_ok())).collect();
+        let ready: Vec<usize> = self
+            .alive()
+            .into_iter()
+            .filter(|number| self.node(*number).is_some_and(|n| n.ready(clock).is_ok()))
+            .collect();
         if ready.is_empty() {
             return;
         }
@@ -417,7 +457,16 @@ impl Cluster {
     fn answered(&mut self, ticket: Ticket, reply: &Reply) {
         let Some(asked) = self.asked.remove(&ticket) else { return };
         self.busy.remove(&asked.key);
-        let _ = asked.at;
+        if self.watched == Some(asked.key) {
+            let partition = partition_of(&key_text(asked.key), PARTITIONS);
+            self.note(format!(
+                "p{} {:?} by node-{} since {}: {reply:?}",
+                partition.0, asked.write, ticket.connection, asked.at
+            ));
+            if let Some(table) = self.table() {
+                self.note(format!("  newest table {} {:?}", table.epoch.counter, table.assignment(partition)));
+            }
+        }
         match (reply, asked.write) {
             (Reply::Error(text), Some(value)) if text.starts_with("OUTCOMEUNKNOWN") => {
                 self.faults.push(text.clone());
@@ -476,14 +525,14 @@ impl Cluster {
             })
     }
 
+    pub(crate) fn state(&self, number: usize) -> Option<State> {
+        self.table()?.named(&name(number)).map(|member| member.state)
+    }
+
     pub(crate) fn primaries(&self, number: usize) -> usize {
         let Some(table) = self.table() else { return 0 };
         let Some(id) = table.named(&name(number)).map(|member| member.id) else { return 0 };
         table.partitions.iter().filter(|assignment| assignment.primary() == Some(id)).count()
-    }
-
-    pub(crate) fn partition_of(key: u32) -> Partition {
-        partition_of(&key_text(key), PARTITIONS)
     }
 }
 

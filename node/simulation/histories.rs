@@ -35,6 +35,8 @@ fn history(seed: u64) -> Cluster {
             }
             2 => {
                 cluster.ask((victim + 1) % 3, Change::SetState(name(victim), State::Leaving(Intent::Depart)));
+                // Whoever asks waits for the answer, as the admin service does.
+                cluster.until("the drain has begun", 5000, 300, |c| c.state(victim) != Some(State::Active));
                 let pause = cluster.rng.random_range(10..800);
                 cluster.run(pause, 300);
                 cluster.ask((victim + 2) % 3, Change::SetState(name(victim), State::Active));

@@ -41,10 +41,12 @@ fn a_departing_node_is_empty_before_it_goes_and_no_command_fails() {
     let mut cluster = settled(THREE, 3);
     cluster.run(1000, 500);
     cluster.ask(0, Change::SetState(name(2), State::Leaving(Intent::Depart)));
-    cluster.until("the leaver is empty", 30_000, 500, |c| c.node(2).is_some_and(|node| {
-        let progress = node.leave_progress();
-        progress.drained && progress.primaries + progress.backups == 0
-    }));
+    cluster.until("the leaver is empty", 30_000, 500, |c| {
+        c.node(2).is_some_and(|node| {
+            let progress = node.leave_progress();
+            progress.drained && progress.primaries + progress.backups == 0
+        })
+    });
     cluster.leave(2, Intent::Restart);
     cluster.finish_leave(2);
     cluster.until("the leaver is out", 5000, 500, |c| c.node(2).is_some_and(|node| node.leave_progress().gone));
@@ -70,7 +72,9 @@ fn a_drain_that_is_turned_back_leaves_nothing_cordoned() {
 
 fn restart(cluster: &mut Cluster, number: usize, members: usize) {
     cluster.leave(number, Intent::Restart);
-    cluster.until("primaries are handed over", 20_000, 500, |c| c.node(number).is_some_and(|node| node.leave_progress().drained));
+    cluster.until("primaries are handed over", 20_000, 500, |c| {
+        c.node(number).is_some_and(|node| node.leave_progress().drained)
+    });
     cluster.finish_leave(number);
     cluster.until("it is out", 5000, 500, |c| c.node(number).is_some_and(|node| node.leave_progress().gone));
     cluster.run(200, 0);

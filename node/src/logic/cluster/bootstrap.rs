@@ -135,5 +135,6 @@ impl Beginning<'_> {
 /// Whether a hello tells of a start that is not the one in the table.
 pub fn replaces(table: &Table, hello: &Hello) -> Option<(MemberId, Generation)> {
     let member = table.named(&hello.name)?;
-    (hello.joining && hello.table.is_none() && member.generation != hello.generation).then_some((member.id, hello.generation))
+    (hello.joining && hello.table.is_none() && member.generation != hello.generation)
+        .then_some((member.id, hello.generation))
 }

@@ -54,7 +54,14 @@ impl Pulses {
     }
 
     /// A heartbeat came.
-    pub fn heartbeat(&mut self, name: &MemberName, generation: Generation, now: Millis, epochs: (Epoch, Epoch), totals: Totals) {
+    pub fn heartbeat(
+        &mut self,
+        name: &MemberName,
+        generation: Generation,
+        now: Millis,
+        epochs: (Epoch, Epoch),
+        totals: Totals,
+    ) {
         let pulse = self.of(name, generation, now);
         (pulse.taken, pulse.in_force) = epochs;
         pulse.totals = totals;
@@ -76,7 +83,8 @@ impl Pulses {
     /// Whether this start of the member was heard within three heartbeats.
     pub fn reachable(&self, name: &MemberName, generation: Generation, heartbeat: Duration, now: Millis) -> bool {
         self.members.get(name).is_some_and(|pulse| {
-            pulse.generation == generation && now.since(pulse.heard) <= (heartbeat * MISSED_HEARTBEATS).as_millis() as u64 + 100
+            pulse.generation == generation
+                && now.since(pulse.heard) <= (heartbeat * MISSED_HEARTBEATS).as_millis() as u64 + 100
         })
     }
 

@@ -124,8 +124,7 @@ pub struct Membership {
 impl Membership {
     /// A detector that knows nobody yet. The first [`Membership::tick`] speaks to the configured peers.
     pub fn new(setup: Setup, now: Millis) -> Self {
-        let speaker =
-            Speaker { name: setup.name, generation: setup.generation, order: setup.wall, port: setup.port };
+        let speaker = Speaker { name: setup.name, generation: setup.generation, order: setup.wall, port: setup.port };
         let foca = Foca::new(speaker, config(&setup.timing), StdRng::seed_from_u64(setup.seed), Gossip);
         Self {
             foca,

@@ -41,7 +41,7 @@ pub struct Wishes {
     /// Members that left for a restart and have not returned in time.
     pub overdue: BTreeSet<MemberId>,
     /// States asked for.
-    pub states: BTreeMap<MemberName, State>,
+    pub states: BTreeMap<MemberId, State>,
     /// Members to be removed.
     pub forget: BTreeSet<MemberName>,
     /// New live settings.
@@ -75,10 +75,11 @@ pub fn next_table(base: &Table, wishes: &Wishes, counter: u64, settled: bool) ->
         next.move_towards_target();
     }
     let unchanged = Table { epoch: base.epoch, partitions: next.table.partitions.clone(), ..next.table.clone() };
-    let only_settled = unchanged.partitions.iter().zip(&base.partitions).all(|(a, b)| a.copies == b.copies && a.epoch == b.epoch)
-        && unchanged.members == base.members
-        && unchanged.live == base.live
-        && unchanged.quorum == base.quorum;
+    let only_settled =
+        unchanged.partitions.iter().zip(&base.partitions).all(|(a, b)| a.copies == b.copies && a.epoch == b.epoch)
+            && unchanged.members == base.members
+            && unchanged.live == base.live
+            && unchanged.quorum == base.quorum;
     (!only_settled).then_some(next.table)
 }
 
@@ -98,7 +99,8 @@ pub fn first_table(mut table: Table) -> Table {
 /// Whether a member has nothing left that its intent must move away (rule L1).
 pub fn drained(table: &Table, id: MemberId) -> bool {
     let Some(State::Leaving(intent)) = table.member(id).map(|member| member.state) else { return false };
-    let nobody_left = !table.members.iter().any(|m| matches!(m.state, State::Active | State::Cordoned | State::Joining));
+    let nobody_left =
+        !table.members.iter().any(|m| matches!(m.state, State::Active | State::Cordoned | State::Joining));
     let stays = |copy: MemberId| table.member(copy).is_some_and(|member| !matches!(member.state, State::Leaving(_)));
     nobody_left
         || table.partitions.iter().all(|assignment| match intent {
@@ -128,7 +130,7 @@ impl Next {
             if member.state == State::Away && wishes.overdue.contains(&member.id) {
                 member.state = State::Down;
             }
-            let Some(wanted) = wishes.states.get(&member.name).copied() else { continue };
+            let Some(wanted) = wishes.states.get(&member.id).copied() else { continue };
             if member.state.is_live() && member.state != State::Joining && wanted != member.state {
                 member.state = wanted;
             }
@@ -152,12 +154,16 @@ impl Next {
                 None => self.admit(name, joiner, State::Joining),
             }
         }
-        let promoted = self.table.members.iter_mut().find(|m| m.state == State::Joining && wishes.caught_up.contains(&m.id));
+        let promoted =
+            self.table.members.iter_mut().find(|m| m.state == State::Joining && wishes.caught_up.contains(&m.id));
         if let Some(member) = promoted {
             member.state = State::Active;
         } else {
             let table = &self.table;
-            let gone = table.members.iter().position(|member| wishes.forget.contains(&member.name) && removable(table, member));
+            let gone = table
+                .members
+                .iter()
+                .position(|member| wishes.forget.contains(&member.name) && removable(table, member));
             if let Some(at) = gone {
                 self.table.members.remove(at);
             }
@@ -337,7 +343,13 @@ impl Next {
         assignment.epoch = PartitionEpoch(counter);
     }
 
-    fn add_copies(&mut self, partition: usize, wanted: &[MemberId], away: bool, builds: &mut BTreeMap<MemberId, usize>) {
+    fn add_copies(
+        &mut self,
+        partition: usize,
+        wanted: &[MemberId],
+        away: bool,
+        builds: &mut BTreeMap<MemberId, usize>,
+    ) {
         let needed = copies_to_stay(&self.table);
         for id in wanted {
             let assignment = &self.table.partitions[partition];
@@ -370,7 +382,9 @@ impl Next {
             .in_sync()
             .find(|id| Some(*id) == first_choice)
             .or_else(|| assignment.in_sync().find(|id| leaves(primary) && !leaves(*id)));
-        let Some(at) = successor.and_then(|id| assignment.copies.iter().position(|copy| copy.member == id)) else { return false };
+        let Some(at) = successor.and_then(|id| assignment.copies.iter().position(|copy| copy.member == id)) else {
+            return false;
+        };
         let assignment = &mut self.table.partitions[partition];
         assignment.copies[..=at].rotate_right(1);
         assignment.epoch = PartitionEpoch(counter);

@@ -71,7 +71,13 @@ impl Proposer {
     }
 
     /// A member promised `asked`, and has taken `taken`. Returns the highest table once promises suffice.
-    pub fn promised(&mut self, from: MemberId, asked: Epoch, taken: Option<Arc<Table>>, replaced: &Replaced) -> Option<Arc<Table>> {
+    pub fn promised(
+        &mut self,
+        from: MemberId,
+        asked: Epoch,
+        taken: Option<Arc<Table>>,
+        replaced: &Replaced,
+    ) -> Option<Arc<Table>> {
         let Self::Preparing { epoch, highest, promises, .. } = self else { return None };
         if *epoch != asked {
             return None;

@@ -431,7 +431,10 @@ impl Replica {
             )));
         }
         (self.log_bytes > MAX_LOG_BYTES).then(|| {
-            Reply::Error(format!("OVERLOADED not executed: copies of partition {} are too far behind", self.partition.0))
+            Reply::Error(format!(
+                "OVERLOADED not executed: copies of partition {} are too far behind",
+                self.partition.0
+            ))
         })
     }
 
@@ -633,7 +636,8 @@ impl Replica {
             }
         }
         while let Some(read) = primary.reads.front() {
-            let confirmed = primary.copies.values().filter(|copy| copy.in_sync && copy.probe_confirmed >= read.probe).count();
+            let confirmed =
+                primary.copies.values().filter(|copy| copy.in_sync && copy.probe_confirmed >= read.probe).count();
             if confirmed + 1 < primary.read_quorum {
                 break;
             }
@@ -654,7 +658,9 @@ impl Replica {
         self.forget_to(keep_after);
         let base = self.base.sequence;
         let Role::Primary(primary) = &mut self.role else { return };
-        for copy in primary.copies.values_mut().filter(|copy| !copy.counts() && copy.confirmed.is_some_and(|c| c < base)) {
+        for copy in
+            primary.copies.values_mut().filter(|copy| !copy.counts() && copy.confirmed.is_some_and(|c| c < base))
+        {
             copy.rebuild(self.last.sequence);
         }
     }
@@ -913,7 +919,10 @@ pub fn outcome_unknown(partition: Partition) -> Reply {
 
 /// Nobody could take the command in time.
 pub fn not_begun(partition: Partition) -> Reply {
-    Reply::Error(format!("UNAVAILABLE not executed: partition {} has no primary that can answer; try again", partition.0))
+    Reply::Error(format!(
+        "UNAVAILABLE not executed: partition {} has no primary that can answer; try again",
+        partition.0
+    ))
 }
 
 fn read_quorum_missed(partition: Partition, quorum: usize) -> Reply {

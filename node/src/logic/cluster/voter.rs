@@ -59,7 +59,8 @@ impl Voter {
         if self.cluster().is_some_and(|cluster| cluster != table.cluster) || table.start(name, generation).is_none() {
             return Take::NotForMe;
         }
-        let first_of_cluster = self.in_force.is_none() && self.taken.as_ref().is_none_or(|taken| taken.cluster != table.cluster);
+        let first_of_cluster =
+            self.in_force.is_none() && self.taken.as_ref().is_none_or(|taken| taken.cluster != table.cluster);
         if !first_of_cluster && table.epoch < self.promised {
             return Take::Refused(self.promised);
         }

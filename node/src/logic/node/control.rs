@@ -35,6 +35,8 @@ const MAX_ACQUAINTANCES: usize = 4096;
 /// A member's own memory of the cluster.
 pub(super) struct Control {
     pub(super) started: Millis,
+    /// When the first table came into force here.
+    pub(super) member_since: Millis,
     pub(super) voter: Voter,
     pub(super) proposer: Proposer,
     pub(super) proposal_sent: Millis,
@@ -67,7 +69,8 @@ pub(super) struct Taking {
 
 #[derive(Default)]
 struct Remembered {
-    states: BTreeMap<MemberName, (State, Millis)>,
+    /// By start of a member: a late request must not reach the next start of the same name.
+    states: BTreeMap<MemberId, (State, Millis)>,
     forget: BTreeMap<MemberName, Millis>,
     live: Option<Live>,
     in_sync: BTreeMap<Claim, Millis>,
@@ -78,6 +81,7 @@ impl Control {
     pub(super) fn new(now: Millis) -> Self {
         Self {
             started: now,
+            member_since: now,
             voter: Voter::default(),
             proposer: Proposer::default(),
             proposal_sent: now,
@@ -116,8 +120,11 @@ impl Control {
         let until = now + WISH_LIFE;
         let wishes = &mut self.wishes;
         match change {
-            Change::SetState(name, state) if wishes.states.len() < MAX_WISHES => {
-                wishes.states.insert(name, (state, until));
+            Change::SetState(name, state) => {
+                let member = self.voter.in_force().and_then(|table| table.named(&name));
+                if let Some(member) = member.filter(|member| member.state.is_live()) {
+                    wishes.states.insert(member.id, (state, until));
+                }
             }
             Change::Forget(name) if wishes.forget.len() < MAX_WISHES => {
                 wishes.forget.insert(name, until);
@@ -275,7 +282,15 @@ impl Node {
         }
     }
 
-    fn handle(&self, control: &mut Control, from: &MemberName, generation: Generation, message: Message, clock: Clock, effects: &mut Effects) {
+    fn handle(
+        &self,
+        control: &mut Control,
+        from: &MemberName,
+        generation: Generation,
+        message: Message,
+        clock: Clock,
+        effects: &mut Effects,
+    ) {
         match message {
             Message::Hello(hello) => self.hello_from(control, from, hello, clock, effects),
             Message::Welcome(hello) => self.welcome_from(control, from, hello, clock),
@@ -290,16 +305,29 @@ impl Node {
             }
             Message::Prepare(asked) => self.prepare_from(control, from, asked, effects),
             Message::Promise { asked, promised, taken } => {
-                self.promise_from(control, (from, generation), (asked, promised), taken.map(|table| Arc::new(*table)), clock, effects);
+                self.promise_from(
+                    control,
+                    (from, generation),
+                    (asked, promised),
+                    taken.map(|table| Arc::new(*table)),
+                    clock,
+                    effects,
+                );
             }
             Message::Propose(table) => self.propose_from(control, from, &Arc::new(*table), clock, effects),
             Message::Taken { epoch, promised, handed_over } => {
                 self.taken_from(control, (from, generation), (epoch, promised), handed_over, clock, effects);
             }
-            Message::InForce { table, handed_over } => self.enforce(control, &Arc::new(*table), handed_over, clock, effects),
+            Message::InForce { table, handed_over } => {
+                self.enforce(control, &Arc::new(*table), handed_over, clock, effects)
+            }
             Message::TableWanted => self.send_table(control, from, effects),
             Message::Request(change) => control.remember(change, clock.now),
-            Message::Append(_) | Message::Chunk(_) | Message::Confirm(_) | Message::Forward(_) | Message::Forwarded { .. } => {}
+            Message::Append(_)
+            | Message::Chunk(_)
+            | Message::Confirm(_)
+            | Message::Forward(_)
+            | Message::Forwarded { .. } => {}
         }
     }
 
@@ -357,7 +385,8 @@ impl Node {
 
     fn send_table(&self, control: &mut Control, to: &MemberName, effects: &mut Effects) {
         if let Some(table) = control.voter.in_force() {
-            let message = Message::InForce { table: Box::new((**table).clone()), handed_over: control.handed_over.clone() };
+            let message =
+                Message::InForce { table: Box::new((**table).clone()), handed_over: control.handed_over.clone() };
             self.send(to, message, effects);
         }
     }
@@ -366,7 +395,9 @@ impl Node {
         let until = control
             .voter
             .in_force()
-            .filter(|table| table.start(self.name(), self.config.identity.generation).is_some_and(|member| member.state.is_live()))
+            .filter(|table| {
+                table.start(self.name(), self.config.identity.generation).is_some_and(|member| member.state.is_live())
+            })
             .and_then(|table| control.pulses.lease_until(table, self.name(), self.config.timing.lease));
         self.lease_until.store(until.map_or(0, |until| until.0), Ordering::Release);
     }
@@ -425,7 +456,9 @@ impl Node {
     /// The member that proposes now: of the voters that can be reached, the one that joined first (rule T5).
     pub(super) fn acting_coordinator(&self, control: &Control, table: &Table, now: Millis) -> Option<MemberName> {
         let mut voters = table.live().filter(|member| member.state.is_voter());
-        voters.find(|member| self.reachable(control, &member.name, member.generation, now)).map(|member| member.name.clone())
+        voters
+            .find(|member| self.reachable(control, &member.name, member.generation, now))
+            .map(|member| member.name.clone())
     }
 
     pub(super) fn take_claims(&self, claims: Vec<Claims>, clock: Clock, effects: &mut Effects) {
@@ -465,7 +498,7 @@ impl Node {
             joiners: joiners(control, now),
             caught_up: caught_up(control, table),
             overdue: BTreeSet::new(),
-            states: remembered.states.iter().map(|(name, (state, _))| (name.clone(), *state)).collect(),
+            states: remembered.states.iter().map(|(id, (state, _))| (*id, *state)).collect(),
             forget: remembered.forget.keys().cloned().collect(),
             live: remembered.live,
             in_sync: remembered.in_sync.keys().copied().collect(),
@@ -493,13 +526,18 @@ impl Node {
             match control.detector.get(name) {
                 Some((known, up)) if *known == generation => !up,
                 _ => {
-                    let heard = control.pulses.get(name).filter(|pulse| pulse.generation == generation).map(|pulse| pulse.heard);
-                    now >= heard.unwrap_or(control.started) + suspicion * 5
+                    let pulse = control.pulses.get(name).filter(|pulse| pulse.generation == generation);
+                    let hello = control.heard.get(name).filter(|heard| heard.hello.generation == generation);
+                    let contact = pulse.map(|pulse| pulse.heard).max(hello.map(|heard| heard.at));
+                    now >= contact.unwrap_or(control.member_since).max(control.member_since) + suspicion * 5
                 }
             }
         };
         let others = table.live().filter(|member| member.name != *self.name());
-        others.filter(|member| is_down(&member.name, member.generation)).map(|m| (m.name.clone(), m.generation)).collect()
+        others
+            .filter(|member| is_down(&member.name, member.generation))
+            .map(|m| (m.name.clone(), m.generation))
+            .collect()
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -551,13 +589,19 @@ fn caught_up(control: &Control, table: &Table) -> BTreeSet<MemberId> {
     let has_table = |name: &MemberName, generation| {
         control.pulses.get(name).is_some_and(|pulse| pulse.generation == generation && pulse.in_force.counter > 0)
     };
-    table.in_state(State::Joining).filter(|member| has_table(&member.name, member.generation)).map(|member| member.id).collect()
+    table
+        .in_state(State::Joining)
+        .filter(|member| has_table(&member.name, member.generation))
+        .map(|member| member.id)
+        .collect()
 }
 
 fn shows(table: &Table, change: &Change) -> bool {
     match change {
         Change::SetState(name, state) => table.named(name).is_none_or(|member| {
-            member.state == *state || matches!((member.state, state), (State::Leaving(_), State::Leaving(_))) || !member.state.is_live()
+            member.state == *state
+                || matches!((member.state, state), (State::Leaving(_), State::Leaving(_)))
+                || !member.state.is_live()
         }),
         Change::Forget(name) => table.named(name).is_none(),
         Change::Settings(live) => table.live.generation >= live.generation,

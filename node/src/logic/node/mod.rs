@@ -197,7 +197,7 @@ impl Node {
             replicas,
             routing: ArcSwap::default(),
             outboxes: RwLock::default(),
-            forwards: Mutex::default(),
+            forwards: Mutex::new(Forwards::new(config.identity.generation.0)),
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
             sweep: AtomicU64::new(0),
@@ -430,7 +430,9 @@ impl Node {
 /// Seed of the entries' hash order: the same for every member of a cluster (rule T8).
 fn hash_seed(cluster_name: &str) -> u64 {
     // FNV-1a, 64 bits.
-    cluster_name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    cluster_name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A forward's own number of hops may not pass this (rule F1).

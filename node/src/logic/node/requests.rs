@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Clock, Effects, Forward, Forwarded, MAX_HOPS, MemberName, Message, Millis, Node, Origin, Partition, Replica, Reply, Ticket};
+use super::{
+    Clock, Effects, Forward, Forwarded, MAX_HOPS, MemberName, Message, Millis, Node, Origin, Partition, Replica, Reply,
+    Ticket,
+};
 use crate::logic::{
     cluster::replica::{HOLD, Held, Standing, not_begun, outcome_unknown},
     commands::{self, Access, Context},
@@ -26,7 +29,6 @@ pub const UNREACHABLE_HOLD: Duration = Duration::from_secs(2);
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
 const SWEEP: (usize, usize) = (16, 64);
 
-#[derive(Default)]
 pub(super) struct Forwards {
     next: u64,
     open: BTreeMap<u64, Open>,
@@ -59,6 +61,13 @@ struct Moment {
     random: u64,
 }
 
+impl Forwards {
+    /// Numbers of different starts must differ: an answer to a former start may still be under way.
+    pub(super) fn new(generation: u64) -> Self {
+        Self { next: generation, open: BTreeMap::new(), waiting: VecDeque::new() }
+    }
+}
+
 impl Node {
     /// A client's command for one partition. None: the reply comes later, as an effect.
     pub fn submit(
@@ -72,7 +81,9 @@ impl Node {
     ) -> Option<Reply> {
         let routing = self.routing.load();
         let Some(table) = &routing.table else {
-            return Some(Reply::Error("LOADING the node is not a member of a cluster yet; /readyz says why".to_owned()));
+            return Some(Reply::Error(
+                "LOADING the node is not a member of a cluster yet; /readyz says why".to_owned(),
+            ));
         };
         let origin = Origin::Client(ticket);
         let moment = Moment { clock, random };
@@ -111,7 +122,14 @@ impl Node {
         }
     }
 
-    fn run(&self, replica: &mut Replica, origin: Origin, words: &[Bytes], moment: Moment, effects: &mut Effects) -> Option<Reply> {
+    fn run(
+        &self,
+        replica: &mut Replica,
+        origin: Origin,
+        words: &[Bytes],
+        moment: Moment,
+        effects: &mut Effects,
+    ) -> Option<Reply> {
         let Moment { clock, random } = moment;
         let refusal = match commands::access(words) {
             Access::Write => replica.refuses_write().or_else(|| self.too_large(words)),
@@ -205,7 +223,14 @@ impl Node {
         }
     }
 
-    fn pass_on(&self, request: Request, (target, epoch): (MemberName, u64), deadline: Millis, now: Millis, effects: &mut Effects) {
+    fn pass_on(
+        &self,
+        request: Request,
+        (target, epoch): (MemberName, u64),
+        deadline: Millis,
+        now: Millis,
+        effects: &mut Effects,
+    ) {
         let hops = match &request.origin {
             Origin::Client(_) => 1,
             Origin::Peer { hops, .. } => hops + 1,
@@ -221,7 +246,7 @@ impl Node {
             drop(forwards);
             return self.reply(request.origin, overloaded(), effects);
         }
-        forwards.next += 1;
+        forwards.next = forwards.next.wrapping_add(1);
         let id = forwards.next;
         let forward = Forward { id, epoch, hops, partition: request.partition, words: request.words.clone() };
         // Under the lock, so that commands leave in the order of their numbers.
@@ -254,7 +279,14 @@ impl Node {
         }
     }
 
-    pub(super) fn forwarded_here(&self, from: &MemberName, forward: Forward, clock: Clock, random: u64, effects: &mut Effects) {
+    pub(super) fn forwarded_here(
+        &self,
+        from: &MemberName,
+        forward: Forward,
+        clock: Clock,
+        random: u64,
+        effects: &mut Effects,
+    ) {
         let Forward { id, epoch, hops, partition, words } = forward;
         let origin = Origin::Peer { name: from.clone(), id, hops };
         let routing = self.routing.load();
@@ -345,7 +377,9 @@ impl Node {
     fn cluster_quorum(&self, clock: Clock) -> Option<Reply> {
         (clock.now.0 >= self.lease_until.load(Ordering::Acquire)).then(|| {
             let quorum = self.routing.load().table.as_ref().map_or(1, |table| table.quorum);
-            Reply::Error(format!("CLUSTERQUORUM fewer than {quorum} members reach each other; see the status page or admin status"))
+            Reply::Error(format!(
+                "CLUSTERQUORUM fewer than {quorum} members reach each other; see the status page or admin status"
+            ))
         })
     }
 }

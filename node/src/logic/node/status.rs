@@ -8,10 +8,11 @@ use super::{Clock, MemberName, Millis, Node, control::Control};
 use crate::logic::cluster::{
     bootstrap::Beginning,
     member::{Intent, Member, State},
-    message::Totals,
+    message::{Record, Totals},
     next_table::drained,
-    table::{Live, Table},
+    table::{Live, Table, Version},
 };
+use crate::logic::keyspace::Partition;
 
 /// How long a member without quorum stays ready (rule O10).
 const READY_WITHOUT_QUORUM: u64 = 10_000;
@@ -76,10 +77,21 @@ impl Node {
             return format!("it was refused: {}", refusal.message);
         }
         let own = self.hello(control);
-        let peers: Vec<MemberName> =
-            self.config.peers.iter().map(|(host, _)| MemberName::from(host.as_str())).filter(|name| name != self.name()).collect();
-        let beginning =
-            Beginning { own: &own, peers: &peers, heard: &control.heard, waited: (0, 1), now: clock.now, live: self.config.live };
+        let peers: Vec<MemberName> = self
+            .config
+            .peers
+            .iter()
+            .map(|(host, _)| MemberName::from(host.as_str()))
+            .filter(|name| name != self.name())
+            .collect();
+        let beginning = Beginning {
+            own: &own,
+            peers: &peers,
+            heard: &control.heard,
+            waited: (0, 1),
+            now: clock.now,
+            live: self.config.live,
+        };
         let missing: Vec<&str> = beginning.missing().into_iter().map(MemberName::as_str).collect();
         if missing.is_empty() {
             "it waits for the cluster to take it in".to_owned()
@@ -118,7 +130,8 @@ impl Node {
     fn add_table(&self, reply: &mut admin::StatusReply, table: &Table, control: &Control, own: &Totals, clock: Clock) {
         reply.cluster_id = format!("{:032x}", table.cluster.0);
         reply.epoch = table.epoch.counter;
-        reply.coordinator = self.acting_coordinator(control, table, clock.now).map(|name| name.to_string()).unwrap_or_default();
+        reply.coordinator =
+            self.acting_coordinator(control, table, clock.now).map(|name| name.to_string()).unwrap_or_default();
         reply.member_quorum = table.quorum;
         reply.settings = Some(live_settings(&table.live));
         reply.members = table.members.iter().map(|member| self.summary(member, table, control, own, clock)).collect();
@@ -127,7 +140,8 @@ impl Node {
         let wanted = (table.live.factor as usize).min(live.max(1));
         let short = |assignment: &&_| super::super::cluster::table::Assignment::in_sync(assignment).count() < wanted;
         reply.partitions_short_of_copies = table.partitions.iter().filter(short).count() as u32;
-        reply.partitions_unavailable = table.partitions.iter().filter(|assignment| assignment.copies.is_empty()).count() as u32;
+        reply.partitions_unavailable =
+            table.partitions.iter().filter(|assignment| assignment.copies.is_empty()).count() as u32;
         let moving = table.partitions.iter().filter(|a| a.copies.iter().any(|copy| !copy.in_sync) || a.from.is_some());
         reply.partitions_moving = moving.count() as u32;
         if let Some(me) = table.named(self.name()) {
@@ -135,7 +149,14 @@ impl Node {
         }
     }
 
-    fn summary(&self, member: &Member, table: &Table, control: &Control, own: &Totals, clock: Clock) -> admin::MemberSummary {
+    fn summary(
+        &self,
+        member: &Member,
+        table: &Table,
+        control: &Control,
+        own: &Totals,
+        clock: Clock,
+    ) -> admin::MemberSummary {
         let (primaries, backups, syncing) = holdings(table, member.id);
         let mine = member.name == *self.name();
         let pulse = control.pulses.get(&member.name).filter(|pulse| pulse.generation == member.generation);
@@ -194,6 +215,12 @@ impl Node {
         problems
     }
 
+    /// What this member holds of a partition, primary or copy, and the last change that it has. For comparing copies.
+    pub fn holding(&self, partition: Partition) -> (Version, Vec<Record>) {
+        let replica = self.replicas[partition.index()].lock();
+        (replica.last(), replica.store.read_from(0, usize::MAX).0)
+    }
+
     /// The admin service's table.
     pub fn table(&self) -> admin::TableReply {
         let routing = self.routing();
@@ -215,9 +242,11 @@ impl Node {
 /// A member that was heard lately should have a connection; one that is silent is the failure detector's business.
 fn control_fresh(node: &Node, name: &MemberName, clock: Clock) -> bool {
     let control = node.control.lock();
-    control.voter.in_force().and_then(|table| table.named(name)).is_some_and(|member| {
-        node.reachable(&control, name, member.generation, clock.now)
-    })
+    control
+        .voter
+        .in_force()
+        .and_then(|table| table.named(name))
+        .is_some_and(|member| node.reachable(&control, name, member.generation, clock.now))
 }
 
 fn holdings(table: &Table, id: super::MemberId) -> (u32, u32, u32) {

@@ -33,7 +33,14 @@ impl Node {
         self.deliver(control, from, Message::Promise { asked, promised, taken }, effects);
     }
 
-    pub(super) fn propose_from(&self, control: &mut Control, from: &MemberName, table: &Arc<Table>, clock: Clock, effects: &mut Effects) {
+    pub(super) fn propose_from(
+        &self,
+        control: &mut Control,
+        from: &MemberName,
+        table: &Arc<Table>,
+        clock: Clock,
+        effects: &mut Effects,
+    ) {
         match control.voter.take(table, self.name(), self.config.identity.generation) {
             Take::NotForMe => {}
             Take::Refused(promised) => {
@@ -97,14 +104,22 @@ impl Node {
             control.proposer = Proposer::Idle;
             return;
         }
-        let known = taken.as_ref().and_then(|table| table.start(from, generation)).or_else(|| highest.start(from, generation));
+        let known =
+            taken.as_ref().and_then(|table| table.start(from, generation)).or_else(|| highest.start(from, generation));
         let Some(id) = known.map(|member| member.id) else { return };
         let replaced = control.replaced(highest, clock.now);
         let Some(base) = control.proposer.promised(id, asked, taken, &replaced) else { return };
         self.propose_after(control, &base, asked, clock, effects);
     }
 
-    fn propose_after(&self, control: &mut Control, base: &Arc<Table>, epoch: Epoch, clock: Clock, effects: &mut Effects) {
+    fn propose_after(
+        &self,
+        control: &mut Control,
+        base: &Arc<Table>,
+        epoch: Epoch,
+        clock: Clock,
+        effects: &mut Effects,
+    ) {
         let settled = control.voter.in_force().is_some_and(|table| table.epoch == base.epoch);
         let wishes = self.wishes(control, base, clock);
         let next = next_table(base, &wishes, epoch.counter, settled);
@@ -151,7 +166,8 @@ impl Node {
             control.proposer = Proposer::Idle;
             return;
         }
-        let known = table.start(from, generation).or_else(|| base.as_ref().and_then(|base| base.start(from, generation)));
+        let known =
+            table.start(from, generation).or_else(|| base.as_ref().and_then(|base| base.start(from, generation)));
         let Some(id) = known.map(|member| member.id) else { return };
         let replaced = base.as_ref().map(|base| control.replaced(base, clock.now)).unwrap_or_default();
         control.proposer.taken(id, epoch, handed_over);
@@ -216,11 +232,22 @@ impl Node {
             return;
         }
         let own = self.hello(control);
-        let peers: Vec<MemberName> =
-            self.config.peers.iter().map(|(host, _)| MemberName::from(host.as_str())).filter(|name| name != self.name()).collect();
+        let peers: Vec<MemberName> = self
+            .config
+            .peers
+            .iter()
+            .map(|(host, _)| MemberName::from(host.as_str()))
+            .filter(|name| name != self.name())
+            .collect();
         let waited = (clock.now.since(control.started), self.config.bootstrap_timeout.as_millis() as u64);
-        let beginning =
-            Beginning { own: &own, peers: &peers, heard: &control.heard, waited, now: clock.now, live: self.config.live };
+        let beginning = Beginning {
+            own: &own,
+            peers: &peers,
+            heard: &control.heard,
+            waited,
+            now: clock.now,
+            live: self.config.live,
+        };
         let Some(founders) = beginning.founders() else { return };
         let cluster = ClusterId(u128::from(random) << 64 | u128::from(own.generation.0));
         let seed = super::hash_seed(&self.config.identity.cluster_name);
@@ -233,15 +260,28 @@ impl Node {
 
     // ---- a table in force
 
-    pub(super) fn enforce(&self, control: &mut Control, table: &Arc<Table>, handed_over: HandedOver, clock: Clock, effects: &mut Effects) {
+    pub(super) fn enforce(
+        &self,
+        control: &mut Control,
+        table: &Arc<Table>,
+        handed_over: HandedOver,
+        clock: Clock,
+        effects: &mut Effects,
+    ) {
         let before = control.voter.in_force().cloned();
         let identity = &self.config.identity;
-        let me = table.start(&identity.name, identity.generation).filter(|member| member.state.is_live()).map(|member| member.id);
-        if before.is_none() && me.is_none() {
+        let me = table
+            .start(&identity.name, identity.generation)
+            .filter(|member| member.state.is_live())
+            .map(|member| member.id);
+        if before.is_none() && table.start(&identity.name, identity.generation).is_none() {
             return;
         }
         if !control.voter.enforce(table) {
             return;
+        }
+        if before.is_none() {
+            control.member_since = clock.now;
         }
         control.handed_over = handed_over;
         control.pulses.retain(table);
@@ -332,7 +372,8 @@ impl Node {
                 effects.say(level, format!("{} ({}) is {}", member.name, member.id, word(member.state)));
             }
         }
-        for gone in before.iter().flat_map(|before| &before.members).filter(|member| table.member(member.id).is_none()) {
+        for gone in before.iter().flat_map(|before| &before.members).filter(|member| table.member(member.id).is_none())
+        {
             effects.say(Level::Info, format!("{} ({}) is no longer a member", gone.name, gone.id));
         }
     }

@@ -51,7 +51,8 @@ impl World {
         let end = self.now + time;
         while self.now < end {
             self.now = self.now + Duration::from_millis(1);
-            let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.on_the_way).into_iter().partition(|d| d.0 <= self.now);
+            let (due, later): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.on_the_way).into_iter().partition(|d| d.0 <= self.now);
             self.on_the_way = later;
             for (_, from, to, data) in due {
                 // A configured peer may be an alias: the part before the dash.
