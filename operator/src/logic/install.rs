@@ -242,7 +242,7 @@ fn admission(install: &Install) -> Vec<Value> {
             "matchConditions": [{
                 "name": "managed",
                 "expression": format!(
-                    "request.subResource == 'scale' ? oldObject.?status.?selector.orValue('').contains('{managed}') : \
+                    "has(request.subResource) && request.subResource == 'scale' ? oldObject.?status.?selector.orValue('').contains('{managed}') : \
                      oldObject.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == '{MANAGER}'"
                 ),
             }],
