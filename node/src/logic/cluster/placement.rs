@@ -886,6 +886,39 @@ mod tests {
     }
 
     #[test]
+    fn two_units_of_a_partition_do_not_enter_a_zone_in_one_cycle() {
+        let weights = vec![0; 3 * 4];
+        let mut flow = Flow::new(vec![0, 1, 2, 2], &weights, Share::of(4, 4), COPIES);
+        flow.grades = vec![Some(Grade::InSync); weights.len()];
+        flow.grades[2 * 4] = Some(Grade::New);
+        for (partition, seat) in [(0, 0), (0, 1), (1, 2), (2, 3)] {
+            flow.put(partition, seat);
+        }
+        let hop = |from, to, partition| Hop { from, to, partition: Some(partition) };
+        let cycle = vec![hop(0, 2, 0), hop(2, 1, 1), hop(1, 3, 0), hop(3, 0, 2)];
+        assert_eq!(flow.crossing(&cycle), Some((0, 2)));
+        let cycle = flow.simple(cycle);
+        let hops: Vec<_> = cycle.iter().map(|hop| (hop.from, hop.to, hop.partition)).collect();
+        assert_eq!(hops, [(2, 1, Some(1)), (1, 2, Some(0))], "the cheaper half");
+    }
+
+    /// Three members with 34 partitions among themselves: as copies 34 each would be within the cap, as primaries only
+    /// 11 each are.
+    #[test]
+    fn copies_leave_room_for_the_cap_of_primaries() {
+        let mut cluster = Cluster::new(0, 3);
+        for _ in 0..20 {
+            cluster.join("");
+        }
+        let apart = (0..176).map(|at| [0, 1, 2].map(|copy| (4 + (3 * at + copy) % 17, true)));
+        let table = std::iter::repeat_n([1, 2, 3].map(|id| (id, true)), 34).chain(apart);
+        cluster.table = table.map(|copies| assignment(&copies)).collect();
+        assert_eq!((cluster.cap(3), cluster.cap(1)), (34, 11));
+        assert_eq!(cluster.settle(), 3);
+        cluster.check();
+    }
+
+    #[test]
     fn without_seats_nobody_holds_anything() {
         let current = vec![assignment(&[(1, true)]), assignment(&[])];
         assert_eq!(place(&[], &current, 2, SEED).copies, [vec![], vec![]]);
