@@ -30,7 +30,7 @@ pub struct Joiner {
 }
 
 /// What the coordinator has seen and been asked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// Starts that the failure detector declared down.
     pub down: BTreeSet<(MemberName, Generation)>,

@@ -41,6 +41,8 @@ pub(super) struct Control {
     pub(super) proposer: Proposer,
     pub(super) proposal_sent: Millis,
     pub(super) highest_seen: u64,
+    /// A table in force and wishes for which there is nothing to propose.
+    pub(super) considered: Option<(Epoch, Wishes)>,
     pub(super) handed_over: HandedOver,
     pub(super) taking: Option<Taking>,
     pub(super) loopback: VecDeque<Message>,
@@ -86,6 +88,7 @@ impl Control {
             proposer: Proposer::default(),
             proposal_sent: now,
             highest_seen: 0,
+            considered: None,
             handed_over: HandedOver::new(),
             taking: None,
             loopback: VecDeque::new(),

@@ -218,8 +218,18 @@ impl Node {
         let counter = control.highest_seen.max(control.voter.promised().counter).max(taken.epoch.counter) + 1;
         let unfinished = taken.epoch > base.epoch;
         let wishes = self.wishes(control, &base, clock);
-        if !unfinished && next_table(&base, &wishes, counter, true).is_none() {
-            return;
+        if !unfinished {
+            // Nothing is computed twice: at rest a tick compares and goes on.
+            let considered = Some((base.epoch, wishes));
+            if control.considered == considered {
+                return;
+            }
+            let nothing_to_do =
+                considered.as_ref().is_none_or(|(_, wishes)| next_table(&base, wishes, counter, true).is_none());
+            if nothing_to_do {
+                control.considered = considered;
+                return;
+            }
         }
         let epoch = Epoch { counter, proposer: self.config.identity.generation.0 };
         control.proposer = Proposer::prepare(epoch, taken, clock.now);
