@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use mizuya_e2e::demo;
 use mizuya_e2e::testbed::{Testbed, operator};
+use std::process::ExitCode;
 
 /// Shows Mizuya on the Kubernetes that `CLUSTER` names.
 #[derive(Debug, Parser)]
@@ -23,10 +24,19 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Arguments::parse().command {
+async fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
         Command::Show => demo::show().await,
         Command::Remove => demo::remove().await,
-        Command::Install => operator::install(&Testbed::connect().await?).await,
+        Command::Install => install().await,
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    for cause in error.chain() {
+        eprintln!("{cause}");
     }
+    ExitCode::FAILURE
+}
+
+async fn install() -> Result<()> {
+    operator::install(&Testbed::connect().await?).await
 }

@@ -2,6 +2,7 @@
 
 use super::bed::Testbed;
 use super::wait;
+use crate::load::connection::Connection;
 use crate::load::{Options, Retries};
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 /// Port for clients.
 pub const CLIENT_PORT: u16 = 3320;
+/// How long a Service may refuse after its pods are ready.
+const SERVICE_LIMIT: Duration = Duration::from_secs(15);
 /// How long three nodes may take to be ready, on a machine that is busy.
 pub const READY_LIMIT: Duration = Duration::from_mins(3);
 
@@ -148,12 +151,16 @@ impl Cache {
         Ok(addresses)
     }
 
-    /// Where the client Service listens.
+    /// Where the client Service listens. A Service refuses for a moment, until every Kubernetes node knows that its pods
+    /// are ready.
     pub async fn service_address(&self) -> Result<SocketAddr> {
         let services: Api<Service> = self.api();
         let spec = services.get(&self.name).await?.spec.unwrap_or_default();
         let address = spec.cluster_ip.with_context(|| format!("Service {} has no address", self.name))?;
-        Ok(SocketAddr::new(address.parse().context("a Service's address")?, CLIENT_PORT))
+        let address = SocketAddr::new(address.parse().context("a Service's address")?, CLIENT_PORT);
+        let answers = async || Ok(Connection::open(address).await.ok());
+        wait::by_asking(&format!("{address} to accept"), SERVICE_LIMIT, answers).await?;
+        Ok(address)
     }
 
     /// The load that all scenarios share, against the Service.

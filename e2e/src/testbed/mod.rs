@@ -4,6 +4,7 @@
 //! - [`wait`] follows watches until something is true, with a deadline;
 //! - [`cache`] is one CacheCluster with its pods and its Service;
 //! - [`nodes`] asks the nodes over their admin service;
+//! - [`kill`] ends a pod as a crash does;
 //! - [`record`] keeps what a watch showed, to judge it afterwards;
 //! - [`samples`] keeps what the nodes said of each other;
 //! - [`audit`] reads who wrote what from the API server's log;
@@ -14,6 +15,7 @@
 pub mod audit;
 pub mod bed;
 pub mod cache;
+pub mod kill;
 pub mod nodes;
 
 pub mod operator;

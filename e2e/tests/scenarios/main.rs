@@ -2,9 +2,6 @@
 //!
 //! Tests start in the order of their names: the one that watches a cache at rest for five minutes comes first.
 
-// Here everything is a test, and an expect that fails is one that says so.
-#![allow(clippy::expect_used)]
-
 mod a_cache_at_rest;
 mod clients;
 mod identity;

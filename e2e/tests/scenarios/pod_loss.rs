@@ -3,26 +3,26 @@
 use anyhow::{Context, Result, ensure};
 use mizuya_e2e::load::{Options, Retries, ledger};
 use mizuya_e2e::testbed::cache::READY_LIMIT;
-use mizuya_e2e::testbed::{Cache, Outcome, UnderLoad, nodes, scenario};
-use serde_json::json;
+use mizuya_e2e::testbed::{Cache, Outcome, Scenario, UnderLoad, kill, nodes, scenario};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(400);
 const VICTIM: u32 = 1;
 
 #[test]
-fn pod_loss_loses_nothing_with_two_copies() {
-    scenario("pod-loss", LIMIT, async |scenario| {
-        let cache = scenario.cache("killed");
-        let replication = json!({ "factor": 2, "writeQuorum": 2 });
-        cache.apply(&json!({ "replicas": 3, "replication": replication })).await?;
-        let outcome = killed(&cache).await?;
-        scenario.say(&outcome.report);
-        let gaps = &outcome.report.gaps;
-        scenario.say(format!(
-            "longest time without a write to the killed pod's keys {}, to the others {}",
-            gaps[1], gaps[0]
-        ));
+fn pod_loss_by_a_crash_loses_nothing_with_two_copies() {
+    scenario("crash", LIMIT, async |scenario| {
+        let outcome = lost(scenario, json!({ "factor": 2, "writeQuorum": 2 }), crash).await?;
+        outcome.require_sound()?;
+        outcome.require_addresses(2)
+    });
+}
+
+#[test]
+fn pod_loss_by_a_forced_delete_loses_nothing_with_two_copies() {
+    scenario("forced-delete", LIMIT, async |scenario| {
+        let outcome = lost(scenario, json!({ "factor": 2, "writeQuorum": 2 }), delete).await?;
         outcome.require_sound()?;
         outcome.require_addresses(2)
     });
@@ -30,29 +30,47 @@ fn pod_loss_loses_nothing_with_two_copies() {
 
 /// The negative control: a load that finds nothing here would find nothing anywhere.
 #[test]
-fn pod_loss_with_a_single_copy_is_found_by_the_load() {
-    scenario("pod-loss-control", LIMIT, async |scenario| {
-        let cache = scenario.cache("single-copy");
-        cache.apply(&json!({ "replicas": 3, "replication": { "factor": 1 } })).await?;
-        let outcome = killed(&cache).await?;
-        scenario.say(&outcome.report);
+fn pod_loss_by_a_crash_with_a_single_copy_is_found_by_the_load() {
+    scenario("crash-control", LIMIT, async |scenario| {
+        let outcome = lost(scenario, json!({ "factor": 1 }), crash).await?;
         ensure!(outcome.report.lost > 1_000, "a third of all keys must be lost: {}", outcome.report);
         ensure!(outcome.report.wrong + outcome.report.came_back == 0, "{:?}", outcome.report.examples);
         Ok(())
     });
 }
 
-/// Puts the cache under load, kills one pod, and waits until it is back.
-async fn killed(cache: &Cache) -> Result<Outcome> {
+/// Puts a cache under load, ends one pod without a grace, and waits until it is back.
+async fn lost(
+    scenario: &Scenario,
+    replication: Value,
+    end: impl AsyncFnOnce(&Cache, &str) -> Result<()>,
+) -> Result<Outcome> {
+    let cache = scenario.cache("killed");
+    cache.apply(&json!({ "replicas": 3, "replication": replication })).await?;
     cache.ready(READY_LIMIT).await?;
     let victim = cache.pod(VICTIM);
-    let load = UnderLoad::begin_with(cache, grouped(cache, &victim).await?).await?;
-    let before = cache.pod_uid(&victim).await?;
-    let kill = ["delete", "pod", &victim, "--grace-period=0", "--force", "--namespace", &cache.namespace];
-    cache.bed.kubectl(&kill).await?;
-    cache.replaced(&victim, &before, READY_LIMIT).await?;
+    let load = UnderLoad::begin_with(&cache, grouped(&cache, &victim).await?).await?;
+    end(&cache, &victim).await?;
+    cache.pods_up(3, READY_LIMIT).await?;
     cache.ready(READY_LIMIT).await?;
-    load.end(cache).await
+    let outcome = load.end(&cache).await?;
+    scenario.say(&outcome.report);
+    let gaps = &outcome.report.gaps;
+    scenario
+        .say(format!("longest time without a write to the ended pod's keys {}, to the others {}", gaps[1], gaps[0]));
+    Ok(outcome)
+}
+
+async fn crash(cache: &Cache, pod: &str) -> Result<()> {
+    kill::pod(cache, pod).await?;
+    kill::restarted(cache, pod, READY_LIMIT).await
+}
+
+async fn delete(cache: &Cache, pod: &str) -> Result<()> {
+    let before = cache.pod_uid(pod).await?;
+    let delete = ["delete", "pod", pod, "--grace-period=0", "--force", "--namespace", &cache.namespace];
+    cache.bed.kubectl(&delete).await?;
+    cache.replaced(pod, &before, READY_LIMIT).await
 }
 
 /// The shared load, with the keys whose primary is `pod` in group 1 and the others in group 0.
