@@ -33,7 +33,8 @@ fn pod_loss_by_a_forced_delete_loses_nothing_with_two_copies() {
 fn pod_loss_by_a_crash_with_a_single_copy_is_found_by_the_load() {
     scenario("crash-control", LIMIT, async |scenario| {
         let outcome = lost(scenario, json!({ "factor": 1 }), crash).await?;
-        ensure!(outcome.report.lost > 1_000, "a third of all keys must be lost: {}", outcome.report);
+        // A third of all keys is lost; most of them are written again before anyone reads them.
+        ensure!(outcome.report.lost > 100, "the loss was not found: {}", outcome.report);
         ensure!(outcome.report.wrong + outcome.report.came_back == 0, "{:?}", outcome.report.examples);
         Ok(())
     });
