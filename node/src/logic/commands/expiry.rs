@@ -1,5 +1,7 @@
 //! Deadlines of keys that are there.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 
 use super::{
@@ -11,10 +13,10 @@ use crate::logic::resp::Reply;
 /// Which old deadlines a new one may replace.
 #[derive(Default)]
 struct Conditions {
-    nx: bool,
-    xx: bool,
-    gt: bool,
-    lt: bool,
+    /// NX: none; XX: only one that is there.
+    present: Option<bool>,
+    /// GT: only earlier ones; LT: only later ones.
+    order: Option<Ordering>,
 }
 
 /// EXPIRE key seconds [NX | XX | GT | LT]
@@ -57,31 +59,27 @@ fn expire_at_time(call: &mut Call<'_>, seconds: bool, absolute: bool) -> Outcome
 
 impl Conditions {
     fn parse(words: &[Bytes]) -> Result<Self, Reply> {
-        let mut conditions = Self::default();
-        for word in words {
-            match &word.to_ascii_uppercase()[..] {
-                b"NX" => conditions.nx = true,
-                b"XX" => conditions.xx = true,
-                b"GT" => conditions.gt = true,
-                b"LT" => conditions.lt = true,
-                _ => return Err(Reply::error(format!("ERR Unsupported option {}", errors::printable(word)))),
-            }
+        let said: Vec<Vec<u8>> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
+        let known = |word: &&Vec<u8>| [b"NX", b"XX", b"GT", b"LT"].iter().any(|name| name[..] == word[..]);
+        if let Some(unknown) = said.iter().position(|word| !known(&word)) {
+            return Err(Reply::error(format!("ERR Unsupported option {}", errors::printable(&words[unknown]))));
         }
-        if conditions.nx && (conditions.xx || conditions.gt || conditions.lt) {
+        let has = |name: &[u8]| said.iter().any(|word| *word == name);
+        if has(b"NX") && (has(b"XX") || has(b"GT") || has(b"LT")) {
             return Err(Reply::error("ERR NX and XX, GT or LT options at the same time are not compatible"));
         }
-        if conditions.gt && conditions.lt {
+        if has(b"GT") && has(b"LT") {
             return Err(Reply::error("ERR GT and LT options at the same time are not compatible"));
         }
-        Ok(conditions)
+        let present = if has(b"NX") { Some(false) } else { has(b"XX").then_some(true) };
+        let order = if has(b"GT") { Some(Ordering::Greater) } else { has(b"LT").then_some(Ordering::Less) };
+        Ok(Self { present, order })
     }
 
     /// No deadline counts as one that is infinitely far.
     fn allow(&self, old: Option<i64>, new: i64) -> bool {
-        !(self.nx && old.is_some()
-            || self.xx && old.is_none()
-            || self.gt && old.is_none_or(|old| new <= old)
-            || self.lt && old.is_some_and(|old| new >= old))
+        self.present.is_none_or(|present| present == old.is_some())
+            && self.order.is_none_or(|order| old.map_or(Ordering::Less, |old| new.cmp(&old)) == order)
     }
 }
 

@@ -49,7 +49,7 @@ impl LongDouble {
         match number {
             Self::Finite { mantissa: 0, .. } if !zero => None,
             Self::Infinite { .. } => None,
-            number => Some(number),
+            Self::Finite { .. } => Some(number),
         }
     }
 
@@ -74,7 +74,7 @@ impl LongDouble {
         let sum = if negative == small_negative { high + low } else { high - low - u128::from(lost) };
         match round(Digits::from(sum), exponent - 63, lost, negative) {
             Self::Infinite { .. } => None,
-            number => Some(number),
+            number @ Self::Finite { .. } => Some(number),
         }
     }
 
@@ -200,7 +200,7 @@ impl Written {
         // Enough bits in front that the quotient has more than the format.
         let shift = 70 + 4 * power.unsigned_abs() as usize;
         let mut quotient = self.digits.shifted(shift);
-        let lost = powers_of_ten(-power).fold(false, |lost, ten| quotient.divide(ten) != 0 || lost);
+        let lost = powers_of_ten(-power).filter(|ten| quotient.divide(*ten) != 0).count() > 0;
         round(quotient, -(shift as i64), lost, negative)
     }
 }

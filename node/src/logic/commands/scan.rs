@@ -20,7 +20,7 @@ const DEFAULT_COUNT: usize = 10;
 /// Most entries that one step looks at, whatever `COUNT` says.
 const MAX_COUNT: usize = 10_000;
 /// Most partitions that one `SCAN` asks.
-const MAX_STEPS: usize = 64;
+const MAX_STEPS: usize = 256;
 
 /// The words after the cursor.
 struct Options {

@@ -191,7 +191,7 @@ const CLUSTER: &[Subcommand] = &[
     sub("slots", 2),
 ];
 const COMMAND: &[Subcommand] =
-    &[sub("count", 2), sub("docs", -2), sub("getkeys", -3), sub("help", 2), sub("info", -2), sub("list", -2)];
+    &[sub("count", 2), sub("docs", -2), sub("getkeys", -4), sub("help", 2), sub("info", -2), sub("list", -2)];
 const CONFIG: &[Subcommand] = &[sub("get", -3), sub("help", 2)];
 
 /// Sorted by name.
@@ -235,6 +235,8 @@ static COMMANDS: &[Command] = &[
     string("psetex", 4, WRITE_MEMORY, ONE_KEY, Place::Key(strings::p_set_ex)),
     key("pttl", 2, READ_FAST, ONE_KEY, Place::Key(expiry::p_ttl)),
     here("quit", -1, HANDSHAKE, "connection"),
+    here("readonly", 1, &["loading", "stale", "fast"], "connection"),
+    here("readwrite", 1, &["loading", "stale", "fast"], "connection"),
     here("reset", 1, HANDSHAKE, "connection"),
     key("scan", -2, &["readonly"], NO_KEYS, Place::Scan(scan::scan)),
     here("select", 2, &["loading", "stale", "fast"], "connection"),

@@ -1,8 +1,8 @@
 //! Replies as bytes.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
-use super::Reply;
+use super::{Reply, output::Sink};
 
 /// Version of the protocol that a connection speaks; `HELLO` changes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ enum Form {
 
 impl Reply {
     /// Appends the reply as a client with this version reads it.
-    pub fn encode(&self, protocol: Protocol, out: &mut BytesMut) {
+    pub fn encode(&self, protocol: Protocol, out: &mut impl Sink) {
         write(self, if protocol == Protocol::Resp3 { Form::Resp3 } else { Form::Resp2 }, out);
     }
 
@@ -51,27 +51,31 @@ impl Reply {
     }
 }
 
-fn write(reply: &Reply, form: Form, out: &mut BytesMut) {
+fn write(reply: &Reply, form: Form, out: &mut impl Sink) {
     match reply {
         Reply::Simple(text) => line(b'+', text, out),
         Reply::Status(text) => line(b'+', text, out),
         Reply::Error(text) => line(b'-', text, out),
         Reply::Integer(n) => header(b':', *n, out),
-        Reply::Bulk(value) => bulk(value, out),
+        Reply::Bulk(value) => {
+            header(b'$', value.len() as i64, out);
+            out.put_value(value);
+            out.put(b"\r\n");
+        }
         Reply::Verbatim(text) if form == Form::Resp2 => bulk(text.as_bytes(), out),
         Reply::Verbatim(text) => {
             header(b'=', text.len() as i64 + 4, out);
-            out.put_slice(b"txt:");
-            out.put_slice(text.as_bytes());
-            out.put_slice(b"\r\n");
+            out.put(b"txt:");
+            out.put(text.as_bytes());
+            out.put(b"\r\n");
         }
-        Reply::Nil if form == Form::Resp2 => out.put_slice(b"$-1\r\n"),
-        Reply::NilArray if form != Form::Resp3 => out.put_slice(b"*-1\r\n"),
-        Reply::Nil | Reply::NilArray => out.put_slice(b"_\r\n"),
+        Reply::Nil if form == Form::Resp2 => out.put(b"$-1\r\n"),
+        Reply::NilArray if form != Form::Resp3 => out.put(b"*-1\r\n"),
+        Reply::Nil | Reply::NilArray => out.put(b"_\r\n"),
         Reply::Double(n) if form == Form::Resp2 => bulk(double(*n).as_bytes(), out),
         Reply::Double(n) => line(b',', &double(*n), out),
         Reply::Boolean(b) if form == Form::Resp2 => header(b':', i64::from(*b), out),
-        Reply::Boolean(b) => out.put_slice(if *b { b"#t\r\n" } else { b"#f\r\n" }),
+        Reply::Boolean(b) => out.put(if *b { b"#t\r\n" } else { b"#f\r\n" }),
         Reply::Array(items) => list(b'*', items, form, out),
         Reply::Set(items) => list(if form == Form::Resp2 { b'*' } else { b'~' }, items, form, out),
         Reply::Map(pairs) => {
@@ -85,36 +89,34 @@ fn write(reply: &Reply, form: Form, out: &mut BytesMut) {
     }
 }
 
-fn list(kind: u8, items: &[Reply], form: Form, out: &mut BytesMut) {
+fn list(kind: u8, items: &[Reply], form: Form, out: &mut impl Sink) {
     header(kind, items.len() as i64, out);
     for item in items {
         write(item, form, out);
     }
 }
 
-fn header(kind: u8, n: i64, out: &mut BytesMut) {
-    out.put_u8(kind);
-    out.put_slice(itoa::Buffer::new().format(n).as_bytes());
-    out.put_slice(b"\r\n");
+fn header(kind: u8, n: i64, out: &mut impl Sink) {
+    out.put(&[kind]);
+    out.put(itoa::Buffer::new().format(n).as_bytes());
+    out.put(b"\r\n");
 }
 
-fn bulk(value: &[u8], out: &mut BytesMut) {
+fn bulk(value: &[u8], out: &mut impl Sink) {
     header(b'$', value.len() as i64, out);
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
+    out.put(value);
+    out.put(b"\r\n");
 }
 
 /// A line holds no CR or LF: they would end it.
-fn line(kind: u8, text: &str, out: &mut BytesMut) {
-    out.put_u8(kind);
-    let start = out.len();
-    out.put_slice(text.as_bytes());
-    for byte in &mut out[start..] {
-        if matches!(byte, b'\r' | b'\n') {
-            *byte = b' ';
-        }
+fn line(kind: u8, text: &str, out: &mut impl Sink) {
+    out.put(&[kind]);
+    if text.contains(['\r', '\n']) {
+        out.put(text.replace(['\r', '\n'], " ").as_bytes());
+    } else {
+        out.put(text.as_bytes());
     }
-    out.put_slice(b"\r\n");
+    out.put(b"\r\n");
 }
 
 /// As the protocol wants it: `inf`, `-inf`, `nan`, else the shortest decimal that reads back as the same number.

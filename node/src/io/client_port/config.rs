@@ -1,0 +1,56 @@
+//! `CONFIG GET`: settings under the names that Redis has for them. They are set in the settings file only.
+
+use bytes::Bytes;
+
+use super::{
+    here::{help, subcommand},
+    listener::MAX_CLIENTS,
+    session::Session,
+};
+use crate::{
+    io::runtime::Runtime,
+    logic::{
+        commands::{MAX_VALUE_BYTES, glob},
+        resp::Reply,
+    },
+};
+
+const HELP: &[&str] = &["GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values."];
+
+/// CONFIG subcommand [argument ...]
+pub(super) fn answer(words: &[Bytes], session: &Session) -> Reply {
+    match &subcommand(words)[..] {
+        "get" => get(&words[2..], session.runtime()),
+        _ => help("CONFIG", HELP),
+    }
+}
+
+/// CONFIG GET pattern [pattern ...]
+fn get(patterns: &[Bytes], runtime: &Runtime) -> Reply {
+    let patterns: Vec<Vec<u8>> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+    let wanted = |name: &str| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
+    let pairs = parameters(runtime).into_iter().filter(|(name, _)| wanted(name));
+    Reply::Map(pairs.map(|(name, value)| (Reply::text(name), Reply::text(&value))).collect())
+}
+
+/// Sorted by name.
+fn parameters(runtime: &Runtime) -> Vec<(&'static str, String)> {
+    let settings = runtime.settings();
+    let text = |value: &str| value.to_owned();
+    vec![
+        ("appendonly", text("no")),
+        ("bind", settings.bind_addr.ip().to_string()),
+        ("cluster-enabled", text(if super::cluster::redis_mode(runtime) == "cluster" { "yes" } else { "no" })),
+        ("databases", text("1")),
+        ("maxclients", MAX_CLIENTS.to_string()),
+        ("maxmemory", runtime.node().config().max_bytes.to_string()),
+        ("maxmemory-policy", text("allkeys-lru")),
+        ("maxmemory-samples", text("10")),
+        ("port", settings.bind_addr.port().to_string()),
+        ("proto-max-bulk-len", MAX_VALUE_BYTES.to_string()),
+        ("requirepass", String::new()),
+        ("save", String::new()),
+        ("tcp-keepalive", text("300")),
+        ("timeout", text("0")),
+    ]
+}

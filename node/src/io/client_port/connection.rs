@@ -1,0 +1,135 @@
+//! One client's socket: bytes in, bytes out. What they mean is the session's.
+
+use std::{io, ops::RangeInclusive, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::{
+    clients::{Client, Clients},
+    listener,
+    session::{Late, Session},
+};
+use crate::io::runtime::Runtime;
+
+/// Read at a time: from the least, doubled while reads fill it.
+const READ: RangeInclusive<usize> = (4 << 10)..=(64 << 10);
+/// Most that is reserved at a time for a word whose length is known.
+const READ_AHEAD: usize = 1 << 20;
+/// How long, and for how many bytes, a closed connection still reads.
+const LINGER: Duration = Duration::from_millis(250);
+const LINGER_BYTES: u64 = 1 << 20;
+
+/// Serves one client until either side ends.
+pub(super) async fn run(stream: TcpStream, runtime: Arc<Runtime>, clients: Arc<Clients>) {
+    let addresses = || Ok::<_, io::Error>((stream.peer_addr()?, stream.local_addr()?));
+    let Ok((peer, local)) = listener::prepare(&stream).and_then(|()| addresses()) else { return };
+    let (sender, replies) = mpsc::unbounded_channel();
+    let registered =
+        Registered { id: runtime.open_connection(sender), runtime: runtime.clone(), clients: clients.clone() };
+    let client = Arc::new(Client::new(registered.id, peer, local, runtime.clock().now));
+    clients.opened(client.clone());
+    let session = Session::new(runtime, clients, client);
+    let (reader, writer) = stream.into_split();
+    let connection = Connection { reader, writer, session, input: BytesMut::new(), read: *READ.start(), ended: false };
+    if let Err(error) = connection.serve(replies).await {
+        tracing::debug!(%peer, %error, "a client's connection broke");
+    }
+}
+
+/// Takes the connection off the lists however it ends.
+struct Registered {
+    id: u64,
+    runtime: Arc<Runtime>,
+    clients: Arc<Clients>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.runtime.close_connection(self.id);
+        self.clients.closed(self.id);
+    }
+}
+
+struct Connection<R, W> {
+    reader: R,
+    writer: W,
+    session: Session,
+    input: BytesMut,
+    /// How much to read next.
+    read: usize,
+    /// The client sends no more.
+    ended: bool,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
+    async fn serve(mut self, mut replies: mpsc::UnboundedReceiver<Late>) -> io::Result<()> {
+        let closing = self.session.runtime().closing();
+        loop {
+            self.session.process(&mut self.input);
+            let closed = closing.is_cancelled();
+            if self.session.is_answered() && (self.session.is_over() || self.ended || closed) {
+                return self.end().await;
+            }
+            let wants_input = !self.ended && !closed && self.session.wants_input();
+            if wants_input {
+                self.make_room();
+            }
+            let Self { reader, writer, session, input, .. } = &mut self;
+            tokio::select! {
+                biased;
+                written = writer.write_buf(session.output()), if session.output_waits() => session.wrote(written?)?,
+                Some((ticket, reply)) = replies.recv() => {
+                    session.fill(ticket, reply);
+                    while let Ok((ticket, reply)) = replies.try_recv() {
+                        session.fill(ticket, reply);
+                    }
+                }
+                count = reader.read_buf(input), if wants_input => {
+                    let count = count?;
+                    session.was_read(count);
+                    (self.ended, self.read) = (count == 0, next_read(self.read, count));
+                }
+                () = closing.cancelled(), if !closed => {}
+            }
+        }
+    }
+
+    /// An empty buffer is given back, so that a silent connection holds little.
+    fn make_room(&mut self) {
+        let missing = self.session.missing(self.input.len()).min(READ_AHEAD);
+        if self.input.capacity() - self.input.len() < self.read.max(missing) / 2 + 1 {
+            if self.input.is_empty() {
+                self.input = BytesMut::with_capacity(self.read.max(missing));
+            } else {
+                self.input.reserve(self.read.max(missing));
+            }
+        }
+    }
+
+    /// Closes so that the last replies arrive: what the client still sends is read, because a socket that is closed with
+    /// unread bytes resets the connection, and the client may lose what it has not read yet.
+    async fn end(mut self) -> io::Result<()> {
+        self.writer.shutdown().await?;
+        let mut rest = (&mut self.reader).take(LINGER_BYTES);
+        let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+        Ok(())
+    }
+}
+
+/// Reads that fill their room ask for more, small ones for less.
+fn next_read(size: usize, count: usize) -> usize {
+    let next = if count >= size {
+        size * 2
+    } else if count < size / 4 {
+        size / 2
+    } else {
+        size
+    };
+    next.clamp(*READ.start(), *READ.end())
+}

@@ -1,0 +1,270 @@
+//! What one client has asked and is owed: commands out of bytes, replies in order.
+
+use std::{io, sync::Arc};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    clients::{Client, Clients},
+    here,
+    slots::{Filled, Parts, Slots},
+};
+use crate::{
+    io::runtime::Runtime,
+    logic::{
+        commands::{self, Merge, Route, scan::Walk, table},
+        keyspace::Partition,
+        node::Ticket,
+        resp::{Output, Protocol, Reply, RequestParser},
+    },
+};
+
+/// Most unanswered requests of one connection, or parts of requests; then no more are taken.
+pub const MAX_IN_FLIGHT: usize = 1024;
+/// Most bytes of replies that one connection has not taken; then no more requests are taken. Clients that send a long
+/// pipeline before they read count on some room.
+pub const MAX_UNWRITTEN: usize = 8 << 20;
+
+/// A reply that comes later.
+pub(super) type Late = (Ticket, Reply);
+
+/// A client's side of its connection.
+pub(super) struct Session {
+    runtime: Arc<Runtime>,
+    clients: Arc<Clients>,
+    client: Arc<Client>,
+    protocol: Protocol,
+    parser: RequestParser,
+    slots: Slots,
+    output: Output,
+    /// A command that waits for earlier ones of its partition (rule F2).
+    held: Option<Vec<Bytes>>,
+    /// After QUIT or bytes that are no command, nothing more is taken.
+    over: bool,
+}
+
+impl Session {
+    pub(super) fn new(runtime: Arc<Runtime>, clients: Arc<Clients>, client: Arc<Client>) -> Self {
+        Self {
+            runtime,
+            clients,
+            client,
+            protocol: Protocol::default(),
+            parser: RequestParser::default(),
+            slots: Slots::default(),
+            output: Output::default(),
+            held: None,
+            over: false,
+        }
+    }
+
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    pub(super) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Replies are written like this from now on.
+    pub(super) fn speak(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client.resp3.store(protocol == Protocol::Resp3, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Takes no more commands.
+    pub(super) fn finish(&mut self) {
+        self.over = true;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Everything that was asked is answered and written.
+    pub(super) fn is_answered(&self) -> bool {
+        self.slots.is_empty() && self.held.is_none() && !self.output.has_remaining()
+    }
+
+    pub(super) fn wants_input(&self) -> bool {
+        self.takes_commands() && self.held.is_none()
+    }
+
+    /// Bytes that the command now being read is certain to need.
+    pub(super) fn missing(&self, buffered: usize) -> usize {
+        self.parser.missing(buffered)
+    }
+
+    pub(super) fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    pub(super) fn output_waits(&self) -> bool {
+        self.output.has_remaining()
+    }
+
+    pub(super) fn was_read(&self, count: usize) {
+        self.clients.count_bytes(count, 0);
+    }
+
+    pub(super) fn wrote(&self, count: usize) -> io::Result<()> {
+        self.clients.count_bytes(0, count);
+        if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
+    }
+
+    fn takes_commands(&self) -> bool {
+        !self.over
+            && self.slots.in_flight() < MAX_IN_FLIGHT
+            && self.slots.waiting_bytes() + self.output.remaining() < MAX_UNWRITTEN
+    }
+
+    /// Takes the commands that are in the buffer, as far as limits allow.
+    pub(super) fn process(&mut self, input: &mut BytesMut) {
+        let mut taken = 0;
+        let mut last = None;
+        while self.takes_commands() {
+            let words = match self.held.take() {
+                Some(words) => words,
+                None => match self.parser.next(input) {
+                    Ok(Some(words)) => words,
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.answer(Reply::error(format!("ERR Protocol error: {error}")));
+                        self.over = true;
+                        break;
+                    }
+                },
+            };
+            let name = words[0].clone();
+            self.command(words);
+            if self.held.is_some() {
+                break;
+            }
+            taken += 1;
+            last = Some(name);
+        }
+        if let Some(command) = last.and_then(|name| table::find(&name)) {
+            self.client.used(command, self.runtime.clock().now);
+            self.clients.count_commands(taken);
+        }
+        self.client.buffered(input.len(), self.output.remaining());
+    }
+
+    /// A reply came later.
+    pub(super) fn fill(&mut self, ticket: Ticket, reply: Reply) {
+        if let Filled::Step(request) = self.slots.fill(ticket, reply, &mut self.output) {
+            self.walk(request);
+        }
+    }
+
+    fn answer(&mut self, reply: Reply) {
+        self.slots.ready(reply, self.protocol, &mut self.output);
+    }
+
+    fn command(&mut self, words: Vec<Bytes>) {
+        match commands::route(&words, self.runtime.partitions()) {
+            Err(error) => self.answer(error),
+            Ok(Route::Here(command)) => {
+                let reply = here::answer(command, &words, self);
+                self.answer(reply);
+            }
+            Ok(Route::One(partition)) => self.one(partition, words),
+            Ok(Route::Split(parts, merge)) => {
+                let (partitions, requests): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+                self.many(&partitions, merge, words, |part| &requests[part]);
+            }
+            Ok(Route::Each(each, merge)) => {
+                let all: Vec<_> = (0..self.runtime.partitions()).map(Partition).collect();
+                self.many(&all, merge, words, |_| &each);
+            }
+            Ok(Route::Scan(walk)) => self.scan(walk, words),
+        }
+    }
+
+    /// The epoch under which a command for these partitions may be sent now; none: it has to wait (rule F2).
+    fn epoch_for(&self, partitions: &[Partition]) -> Option<u64> {
+        let epoch = self.runtime.node().routing().epoch;
+        partitions.iter().all(|partition| self.slots.may_send(*partition, epoch)).then_some(epoch)
+    }
+
+    fn one(&mut self, partition: Partition, words: Vec<Bytes>) {
+        let Some(epoch) = self.epoch_for(&[partition]) else {
+            self.held = Some(words);
+            return;
+        };
+        if let Some(reply) = self.runtime.submit(self.ticket(0), partition, &words) {
+            self.answer(reply);
+        } else {
+            let parts = Parts { partitions: vec![partition], replies: vec![None], merge: None };
+            self.slots.pending(parts, self.protocol, epoch);
+        }
+    }
+
+    /// Sends a command in parts; `words` are the client's, should it have to wait.
+    fn many<'a>(
+        &mut self,
+        partitions: &[Partition],
+        merge: Merge,
+        words: Vec<Bytes>,
+        part: impl Fn(usize) -> &'a Vec<Bytes>,
+    ) {
+        let Some(epoch) = self.epoch_for(partitions) else {
+            self.held = Some(words);
+            return;
+        };
+        let submit =
+            |(i, partition): (usize, &Partition)| self.runtime.submit(self.ticket(i as u32), *partition, part(i));
+        let replies: Vec<Option<Reply>> = partitions.iter().enumerate().map(submit).collect();
+        if replies.iter().all(Option::is_some) {
+            self.answer(merge.merge(replies.into_iter().flatten().collect()));
+        } else {
+            let parts = Parts { partitions: partitions.to_vec(), replies, merge: Some(merge) };
+            self.slots.pending(parts, self.protocol, epoch);
+        }
+    }
+
+    fn scan(&mut self, mut walk: Walk, words: Vec<Bytes>) {
+        let Some((partition, _)) = walk.step() else {
+            let reply = walk.reply();
+            return self.answer(reply);
+        };
+        if self.epoch_for(&[partition]).is_none() {
+            self.held = Some(words);
+            return;
+        }
+        let request = self.slots.next();
+        self.slots.walking(walk, self.protocol);
+        self.walk(request);
+    }
+
+    /// Takes steps of a walk until one is answered later or the walk is over.
+    fn walk(&mut self, request: u64) {
+        let epoch = self.runtime.node().routing().epoch;
+        loop {
+            let Some((walk, step)) = self.slots.walk(request) else { return };
+            let Some((partition, words)) = walk.step() else {
+                let reply = walk.reply();
+                return self.slots.walked(request, reply, &mut self.output);
+            };
+            let ticket = Ticket { connection: self.client.id, request, part: step };
+            let Some(reply) = self.runtime.submit(ticket, partition, &words) else {
+                return self.slots.step_sent(request, partition, epoch);
+            };
+            if let Some(reply) = self.slots.walk(request).and_then(|(walk, _)| walk.take(reply)) {
+                return self.slots.walked(request, reply, &mut self.output);
+            }
+        }
+    }
+
+    fn ticket(&self, part: u32) -> Ticket {
+        Ticket { connection: self.client.id, request: self.slots.next(), part }
+    }
+}
