@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod arguments;
+pub mod client_port;
 pub mod connections;
 pub mod diagnosis;
 pub mod gossip;
