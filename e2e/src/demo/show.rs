@@ -3,11 +3,11 @@
 use super::narrate::{Narrator, say};
 use crate::load::connection::{Command, Connection, Reply};
 use crate::load::{Load, Options, Retries};
-use crate::testbed::cache::CLIENT_PORT;
+use crate::testbed::cache::{CLIENT_PORT, resource};
 use crate::testbed::{Cache, Testbed, bed, operator};
 use anyhow::{Context, Result, ensure};
-use kube::Api;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, ResourceExt};
 use std::time::{Duration, Instant};
 
 const NAMESPACE: &str = "default";
@@ -58,6 +58,13 @@ pub async fn remove() -> Result<()> {
             .await?;
         Cache::named(&bed, NAMESPACE, NAME).pods_up(0, LIMIT).await?;
         println!("removed CacheCluster {NAME}");
+        let others: Api<DynamicObject> = Api::all_with(bed.client.clone(), &resource());
+        let others = others.list(&ListParams::default()).await?;
+        if let Some(other) = others.items.first() {
+            let namespace = other.namespace().unwrap_or_default();
+            println!("the operator stays: it looks after {namespace}/{} too", other.name_any());
+            return Ok(());
+        }
     }
     operator::uninstall(&bed).await?;
     println!("removed the operator");
