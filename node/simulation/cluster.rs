@@ -145,7 +145,7 @@ impl Cluster {
             peers: (0..peers).map(|n| (name(n).to_string(), 3322)).collect(),
             max_bytes: 1 << 30,
             bootstrap_timeout: std::time::Duration::from_secs(10),
-            rejoin_timeout: std::time::Duration::from_secs(60),
+            rejoin_timeout: std::time::Duration::from_mins(1),
         };
         self.note(format!("start {} {:x}", name(number), generation.0));
         let node = Node::new(config, self.clock());

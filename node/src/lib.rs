@@ -2,5 +2,6 @@
 //!
 //! `logic` decides, `io` does; see ARCHITECTURE.md.
 
+pub mod cache;
 pub mod io;
 pub mod logic;

@@ -330,7 +330,8 @@ async fn mixed_pipeline(client: &mut Client, name: &str) {
     let mut got = vec![0; replies.len()];
     let both = async { tokio::join!(writer.write_all(&requests), reader.read_exact(&mut got)) };
     let (wrote, read) = timeout(LIMIT, both).await.expect("replies in time");
-    (wrote.unwrap(), read.unwrap());
+    wrote.unwrap();
+    read.unwrap();
     assert!(got == replies.as_bytes(), "{}", String::from_utf8_lossy(&got));
 }
 
@@ -390,7 +391,7 @@ async fn program(port: &Port, name: &str, arguments: &[&str]) -> Option<String> 
     let number = port.address.port().to_string();
     let mut command = Command::new(name);
     command.args(["-h", "127.0.0.1", "-p", &number]).args(arguments).kill_on_drop(true);
-    let output = timeout(Duration::from_secs(60), command.output()).await.expect("it ends");
+    let output = timeout(Duration::from_mins(1), command.output()).await.expect("it ends");
     let output = output.ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} {arguments:?}: {text}");

@@ -143,7 +143,11 @@ async fn a_caller_without_a_certificate_is_refused_and_counted() {
     // A gossip datagram that is not sealed under this cluster's key is dropped and counted.
     let socket = tokio::net::UdpSocket::bind((place.address(9, 0).ip(), 0)).await.unwrap();
     socket.send_to(b"\x00hello", address).await.unwrap();
-    let counted = async { while members[0].runtime().rejected().1 == 0 { tokio::task::yield_now().await } };
+    let counted = async {
+        while members[0].runtime().rejected().1 == 0 {
+            tokio::task::yield_now().await
+        }
+    };
     tokio::time::timeout(Duration::from_secs(2), counted).await.unwrap();
 }
 
@@ -192,7 +196,10 @@ async fn the_admin_service_changes_members_and_settings_and_says_why_not() {
         settings: Some(LiveSettings { generation, factor, read_quorum: 1, write_quorum: 1, member_count_quorum: 0 }),
     };
     admin.apply_settings(live(5, 3)).await.unwrap();
-    assert_eq!(members[1].until("factor 3", |s| s.settings.is_some_and(|s| s.factor == 3)).await.settings.unwrap().generation, 5);
+    assert_eq!(
+        members[1].until("factor 3", |s| s.settings.is_some_and(|s| s.factor == 3)).await.settings.unwrap().generation,
+        5
+    );
     let old = admin.apply_settings(live(4, 2)).await.unwrap_err();
     assert_eq!(old.code(), Code::FailedPrecondition);
     let wrong = admin.apply_settings(live(9, 0)).await.unwrap_err();

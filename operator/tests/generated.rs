@@ -1,4 +1,6 @@
-//! Generated files say what the code says. To write them anew: `cargo run -p mizuya-operator -- <command> > <file>`.
+//! Generated files say what the code says. `make generate` writes them anew.
+
+#![allow(clippy::expect_used, clippy::needless_for_each, clippy::unwrap_used)]
 
 use std::{fs, path::PathBuf};
 
@@ -10,7 +12,7 @@ use mizuya_operator::{
 fn assert_same(file: &str, command: &str, expected: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "{file} is out of date: cargo run -p mizuya-operator -- {command} > {file}");
+    assert!(found == expected, "{file} is out of date: run make generate (mizuya-operator {command})");
 }
 
 #[test]

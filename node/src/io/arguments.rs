@@ -239,7 +239,8 @@ mod tests {
             Arguments::try_parse_from(all.iter().chain(flags)).unwrap().run.settings().unwrap()
         };
         assert!(parse(&[]).warnings[0].contains("survive no failure"));
-        let effective = parse(&["--name", "a", "--peer", "b:3322", "--peer", "c:3322", "--max-memory", "64Mi", "--insecure"]);
+        let effective =
+            parse(&["--name", "a", "--peer", "b:3322", "--peer", "c:3322", "--max-memory", "64Mi", "--insecure"]);
         assert_eq!(effective.warnings, Vec::<String>::new());
         assert_eq!(effective.settings.peers, ["b:3322", "c:3322"]);
         assert_eq!(effective.settings.name.as_deref(), Some("a"));

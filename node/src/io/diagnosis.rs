@@ -191,9 +191,13 @@ fn expected_away(runtime: &Runtime, name: &MemberName) -> bool {
 
 fn name_differs(name: &MemberName, port: u16, state: &LinkState) -> Option<Problem> {
     let itself = state.calls_itself.as_ref()?;
-    Some(problem("PeerNameDiffers", format!("{name}:{port}"), format!(
-        "peers names '{name}:{port}', but the member there calls itself '{itself}'; write '{itself}:{port}' in peers, or give it --name {name}"
-    )))
+    Some(problem(
+        "PeerNameDiffers",
+        format!("{name}:{port}"),
+        format!(
+            "peers names '{name}:{port}', but the member there calls itself '{itself}'; write '{itself}:{port}' in peers, or give it --name {name}"
+        ),
+    ))
 }
 
 fn silent_over_udp(runtime: &Runtime, name: &MemberName, port: u16, now: Millis) -> Option<Problem> {
@@ -221,30 +225,46 @@ async fn peer_port(
     let stream = match connect(addresses, limit).await {
         Ok(stream) => stream,
         Err(error) => {
-            return problem("PeerPortUnreachable", format!("{name}:{port}/tcp"), format!(
-                "{name}:{port}/tcp cannot be reached ({error}); is the node running there, and does a firewall let {port}/tcp through?"
-            ));
+            return problem(
+                "PeerPortUnreachable",
+                format!("{name}:{port}/tcp"),
+                format!(
+                    "{name}:{port}/tcp cannot be reached ({error}); is the node running there, and does a firewall let {port}/tcp through?"
+                ),
+            );
         }
     };
     if speaks_resp(stream).await {
-        return problem("PeerPortIsClientPort", format!("{name}:{port}"), format!(
-            "peers: '{name}:{port}' names the client port {port}; peers are reached on {} (client port + 2)",
-            own.peer_port
-        ));
+        return problem(
+            "PeerPortIsClientPort",
+            format!("{name}:{port}"),
+            format!(
+                "peers: '{name}:{port}' names the client port {port}; peers are reached on {} (client port + 2)",
+                own.peer_port
+            ),
+        );
     }
     let error = state.error.as_deref().unwrap_or("no answer yet");
-    problem("PeerHandshakeFailed", format!("{name}:{port}/tcp"), format!(
-        "{name}:{port} answers, but not as a member of this cluster ({error}); all members need certificates of the same ca.crt with their name in them, or all security.insecure"
-    ))
+    problem(
+        "PeerHandshakeFailed",
+        format!("{name}:{port}/tcp"),
+        format!(
+            "{name}:{port} answers, but not as a member of this cluster ({error}); all members need certificates of the same ca.crt with their name in them, or all security.insecure"
+        ),
+    )
 }
 
 async fn client_port(runtime: &Runtime, name: &MemberName, addresses: &[SocketAddr]) -> Option<Problem> {
     let port = runtime.identity().client_port;
     let addresses: Vec<SocketAddr> = addresses.iter().map(|address| SocketAddr::new(address.ip(), port)).collect();
     let error = connect(&addresses, connect_timeout(&runtime.timing())).await.err()?;
-    Some(problem("ClientPortUnreachable", format!("{name}:{port}/tcp"), format!(
-        "{name}:{port}/tcp cannot be reached ({error}); is the node running there, and does a firewall let {port}/tcp through?"
-    )))
+    Some(problem(
+        "ClientPortUnreachable",
+        format!("{name}:{port}/tcp"),
+        format!(
+            "{name}:{port}/tcp cannot be reached ({error}); is the node running there, and does a firewall let {port}/tcp through?"
+        ),
+    ))
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {

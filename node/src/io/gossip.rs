@@ -204,7 +204,10 @@ impl Carrier {
         for change in output.changes {
             tracing::debug!(?change, "membership");
             self.runtime.with_effects(|node, clock, _, effects| match change {
-                Change::Up(name, generation) => node.member_up(&name, generation, clock, effects),
+                Change::Up(name, generation) => {
+                    self.runtime.links().heard(&name);
+                    node.member_up(&name, generation, clock, effects);
+                }
                 Change::Down(name, generation) => node.member_down(&name, generation, clock, effects),
             });
         }

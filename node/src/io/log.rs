@@ -61,8 +61,7 @@ mod tests {
     #[test]
     fn the_same_thing_is_said_once_in_a_while() {
         let quiet = Quiet::default();
-        let said: Vec<u64> =
-            (0..100).filter(|now| quiet.may_speak(Millis(*now), Duration::from_millis(40))).collect();
+        let said: Vec<u64> = (0..100).filter(|now| quiet.may_speak(Millis(*now), Duration::from_millis(40))).collect();
         assert_eq!(said, [0, 41, 81]);
     }
 }

@@ -60,9 +60,10 @@ fn limit(root: &Path, groups: &str) -> Option<u64> {
 
 /// Bytes of memory that this process holds (resident set).
 pub fn resident() -> u64 {
-    const PAGE: u64 = 4096;
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let kibibytes = line.split_ascii_whitespace().next().and_then(|number| number.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) << 10
 }
 
 #[cfg(test)]
@@ -84,7 +85,11 @@ mod tests {
         let gib = (1_u64 << 30).to_string();
         let cases = [
             (vec![("memory.max", "1000000\n")], "0::/", Some(700_000)),
-            (vec![("memory.max", "max\n"), ("pod/memory.max", "2000000"), ("pod/c/memory.max", "max")], "0::/pod/c", Some(1_400_000)),
+            (
+                vec![("memory.max", "max\n"), ("pod/memory.max", "2000000"), ("pod/c/memory.max", "max")],
+                "0::/pod/c",
+                Some(1_400_000),
+            ),
             (vec![("pod/memory.max", "1000"), ("pod/c/memory.max", &gib)], "0::/pod/c", Some(700)),
             (vec![("memory/memory.limit_in_bytes", "9223372036854771712")], "4:memory:/", None),
             (vec![("memory/docker/x/memory.limit_in_bytes", "1000")], "4:cpu,memory:/docker/x\n0::/", Some(700)),

@@ -10,6 +10,7 @@ pub mod gossip;
 pub mod http;
 pub mod log;
 pub mod memory;
+pub mod own_address;
 pub mod peer;
 pub mod program;
 pub mod runtime;

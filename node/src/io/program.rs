@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use super::{
     arguments::{self, Arguments, Command, Effective, Run},
-    log,
+    log, own_address,
     runtime::{Listeners, Runtime, Start},
     security,
     shutdown::{self, End},
@@ -46,7 +46,7 @@ fn init_secrets(dir: &Path, names: &[String]) -> anyhow::Result<ExitCode> {
 }
 
 fn node(run: &Run) -> anyhow::Result<ExitCode> {
-    let Effective { settings, warnings } = run.settings()?;
+    let Effective { mut settings, warnings } = run.settings()?;
     log::start(&settings.log, run.log_format);
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -54,6 +54,9 @@ fn node(run: &Run) -> anyhow::Result<ExitCode> {
     let zone = run.zone.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let end = runtime.block_on(async {
+        for peer in own_address::drop_own(&mut settings).await {
+            tracing::info!(peer, "this peer is the member itself");
+        }
         let listeners = Listeners::bind(&settings).await?;
         let running = Runtime::start(Start { settings, zone }, listeners)?;
         let identity = running.runtime().identity().clone();

@@ -25,6 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    client_port,
     connections::{Connections, Replies},
     diagnosis::{self, Problems},
     gossip::{self, HeardOverUdp},
@@ -99,18 +100,20 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Opens what the settings name.
+    /// Opens what the settings name. A node without secrets hears of that first.
     pub async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        load_security(settings)?;
         let client = listen("clients", settings.bind_addr).await?;
         let http = listen("http", settings.http_addr).await?;
         let peer = if has_peer_port(settings) { Some(Self::bind_peer(settings).await?) } else { None };
         Ok(Self { client: Some(client), peer, http: Some(http) })
     }
 
-    /// Opens the peer port only: for a node inside another program.
+    /// Opens the client and peer ports only: for a node inside another program.
     pub async fn embedded(settings: &Settings) -> Result<Self, StartError> {
+        let client = listen("clients", settings.bind_addr).await?;
         let peer = if has_peer_port(settings) { Some(Self::bind_peer(settings).await?) } else { None };
-        Ok(Self { client: None, peer, http: None })
+        Ok(Self { client: Some(client), peer, http: None })
     }
 
     async fn bind_peer(settings: &Settings) -> Result<(TcpListener, UdpSocket), StartError> {
@@ -135,6 +138,13 @@ async fn listen(what: &'static str, address: std::net::SocketAddr) -> Result<Tcp
 /// single node needs none.
 fn has_peer_port(settings: &Settings) -> bool {
     settings.mode == Mode::Ha || settings.security.dir.is_some() || settings.security.insecure
+}
+
+fn load_security(settings: &Settings) -> Result<Security, SecurityError> {
+    match Security::load(settings) {
+        Err(SecurityError::NotConfigured) if !has_peer_port(settings) => Ok(Security::Insecure),
+        other => other,
+    }
 }
 
 /// A running node, shared by everything that does io for it.
@@ -162,10 +172,7 @@ impl Runtime {
     /// Starts a node on these sockets. It runs until it is stopped or dropped.
     pub fn start(start: Start, listeners: Listeners) -> Result<Running, StartError> {
         let settings = start.settings;
-        let security = match Security::load(&settings) {
-            Err(SecurityError::NotConfigured) if !has_peer_port(&settings) => Security::Insecure,
-            other => other?,
-        };
+        let security = load_security(&settings)?;
         let clock = read_clock().map_err(StartError::Clock)?;
         let node = Node::new(config(&settings, start.zone), clock);
         let (gossip_events, gossip_inbox) = mpsc::channel(gossip::MAX_EVENTS);
@@ -241,7 +248,7 @@ impl Runtime {
             }
         }
         if effects.table_changed {
-            self.dial_changed.notify_one();
+            self.look_whom_to_dial();
         }
         if let Some(reason) = effects.fatal {
             tracing::error!("{reason}");
@@ -342,6 +349,11 @@ impl Runtime {
         }
     }
 
+    /// Whom to speak to may have changed.
+    pub fn look_whom_to_dial(&self) {
+        self.dial_changed.notify_one();
+    }
+
     /// Waits until whom to speak to may have changed.
     pub async fn dial_changed(&self) {
         self.dial_changed.notified().await;
@@ -440,8 +452,10 @@ impl Running {
         }
         if let Some(listener) = listeners.client {
             self.tasks.spawn(async move {
-                let _held = listener;
-                stop.cancelled().await;
+                tokio::select! {
+                    () = client_port::serve(listener, runtime) => {}
+                    () = stop.cancelled() => {}
+                }
             });
         }
     }
@@ -534,4 +548,3 @@ fn peer_address(peer: &str) -> Option<(String, u16)> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Some((host.to_owned(), port.parse().ok()?))
 }
-

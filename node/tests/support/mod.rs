@@ -97,7 +97,8 @@ impl Place {
 
     pub fn tls(&self, with_certificate: bool) -> ClientTlsConfig {
         let read = |file: &str| std::fs::read(self.secrets.path().join(file)).unwrap();
-        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.crt"))).domain_name("localhost");
+        let config =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.crt"))).domain_name("localhost");
         if with_certificate { config.identity(Identity::from_pem(read("tls.crt"), read("tls.key"))) } else { config }
     }
 }
@@ -170,7 +171,12 @@ impl Member {
         self.until_within(LIMIT, what, wanted).await
     }
 
-    pub async fn until_within(&self, limit: Duration, what: &str, wanted: impl Fn(&StatusReply) -> bool) -> StatusReply {
+    pub async fn until_within(
+        &self,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&StatusReply) -> bool,
+    ) -> StatusReply {
         let start = Instant::now();
         loop {
             let status = self.runtime().status();

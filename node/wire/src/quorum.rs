@@ -58,8 +58,12 @@ impl<'de> Deserialize<'de> for MemberQuorum {
         match Raw::deserialize(from)? {
             Raw::Number(n) if n >= 1 => Ok(Self::Fixed(n)),
             Raw::Word(word) if word == "auto" => Ok(Self::Auto),
-            Raw::Number(n) => Err(serde::de::Error::custom(format!("member_count_quorum: {n} must be at least 1, or auto"))),
-            Raw::Word(word) => Err(serde::de::Error::custom(format!("member_count_quorum: '{word}' must be a number or auto"))),
+            Raw::Number(n) => {
+                Err(serde::de::Error::custom(format!("member_count_quorum: {n} must be at least 1, or auto")))
+            }
+            Raw::Word(word) => {
+                Err(serde::de::Error::custom(format!("member_count_quorum: '{word}' must be a number or auto")))
+            }
         }
     }
 }

@@ -197,7 +197,7 @@ impl Default for Settings {
             settings_generation: 0,
             leave_timeout: Duration::from_secs(5),
             bootstrap_timeout: Duration::from_secs(10),
-            rejoin_timeout: Duration::from_secs(120),
+            rejoin_timeout: Duration::from_mins(2),
             partitions: 256,
             max_memory: None,
             security: Security::default(),
@@ -236,7 +236,8 @@ pub struct Loaded {
 impl Settings {
     /// Reads and checks a file's text.
     pub fn load(text: &str) -> Result<Loaded, SettingsError> {
-        let yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(|e| SettingsError::Yaml(e.to_string()))?;
+        let yaml: serde_yaml_ng::Value =
+            serde_yaml_ng::from_str(text).map_err(|e| SettingsError::Yaml(e.to_string()))?;
         let yaml = if yaml.is_null() { serde_yaml_ng::Value::Mapping(serde_yaml_ng::Mapping::new()) } else { yaml };
         if let Some(version) = yaml.get("version").and_then(serde_yaml_ng::Value::as_u64)
             && version > u64::from(FORMAT_VERSION)
@@ -272,10 +273,16 @@ impl Settings {
             return invalid(format!("version: 0 is not a format; use {FORMAT_VERSION}"));
         }
         if self.bind_addr.port() == 0 || self.bind_addr.port() > u16::MAX - GOSSIP_PORT_OFFSET {
-            return invalid(format!("bind_addr: port {} leaves no room for the gossip port (port + 2)", self.bind_addr.port()));
+            return invalid(format!(
+                "bind_addr: port {} leaves no room for the gossip port (port + 2)",
+                self.bind_addr.port()
+            ));
         }
         if [self.bind_addr.port(), self.gossip_port()].contains(&self.http_addr.port()) {
-            return invalid(format!("http_addr: port {} is the client or gossip port; choose another", self.http_addr.port()));
+            return invalid(format!(
+                "http_addr: port {} is the client or gossip port; choose another",
+                self.http_addr.port()
+            ));
         }
         if !(1..=16_384).contains(&self.partitions) {
             return invalid(format!("partitions: {} must be between 1 and 16384", self.partitions));
@@ -299,7 +306,10 @@ impl Settings {
             warnings.extend(self.quorums().warnings());
         }
         if self.mode == Mode::Ha && self.environment == Environment::Local {
-            warnings.push("environment local: its probe timeout of 200 ms is above its probe interval and counts as 100 ms".to_owned());
+            warnings.push(
+                "environment local: its probe timeout of 200 ms is above its probe interval and counts as 100 ms"
+                    .to_owned(),
+            );
         }
         Ok(warnings)
     }
@@ -307,7 +317,10 @@ impl Settings {
     fn check_peers(&self) -> Result<Vec<String>, SettingsError> {
         let mut warnings = Vec::new();
         for peer in &self.peers {
-            let port = peer.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+            let port = peer
+                .rsplit_once(':')
+                .filter(|(host, _)| !host.is_empty())
+                .and_then(|(_, port)| port.parse::<u16>().ok());
             match port {
                 None => return Err(SettingsError::Invalid(format!("peers: '{peer}' must be host:port with the gossip port"))),
                 Some(port) if port == self.bind_addr.port() => warnings.push(format!(

@@ -11,35 +11,17 @@ pub struct Rule {
     pub rule: &'static str,
     /// What to do when it is not.
     pub message: &'static str,
-    /// CEL that makes the message with the values at hand; `message` stands in where it fails.
-    pub message_expression: &'static str,
     /// The field below `path` that the error names.
     pub field: &'static str,
 }
 
 const fn rule(path: &'static str, field: &'static str, rule: &'static str, message: &'static str) -> Rule {
-    Rule { path, rule, message, message_expression: "", field }
-}
-
-const fn with_values(
-    path: &'static str,
-    field: &'static str,
-    rule: &'static str,
-    message: &'static str,
-    message_expression: &'static str,
-) -> Rule {
-    Rule { path, rule, message, message_expression, field }
+    Rule { path, rule, message, field }
 }
 
 /// All rules.
 pub const RULES: &[Rule] = &[
-    with_values(
-        "",
-        "",
-        "self.metadata.name.size() <= 40",
-        "metadata.name may have at most 40 characters: shorten it",
-        "'metadata.name has ' + string(self.metadata.name.size()) + ' characters; names of pods and Services are built from it: use at most 40'",
-    ),
+    rule("", "", "self.metadata.name.size() <= 40", "metadata.name may have at most 40 characters: shorten it"),
     rule(
         "",
         "",
@@ -58,12 +40,11 @@ pub const RULES: &[Rule] = &[
         "self.replicas <= 256",
         "replicas must be at most 256; use several CacheClusters for more",
     ),
-    with_values(
+    rule(
         "spec",
         ".partitions",
         "self.partitions >= self.replicas && self.partitions <= 16384",
         "partitions must be between replicas and 16384; leave it out for 256",
-        "'partitions ' + string(self.partitions) + ' must be between replicas (' + string(self.replicas) + ') and 16384; leave it out for 256'",
     ),
     rule(
         "spec",
@@ -77,33 +58,29 @@ pub const RULES: &[Rule] = &[
         "self.factor >= 1 && self.factor <= 16",
         "replication.factor must be between 1 and 16; 2 survives the loss of one node",
     ),
-    with_values(
+    rule(
         "spec.replication",
         ".writeQuorum",
         "self.writeQuorum >= 1 && self.writeQuorum <= self.factor",
         "replication.writeQuorum must be between 1 and replication.factor: lower it or raise the factor",
-        "'replication.writeQuorum ' + string(self.writeQuorum) + ' must be between 1 and replication.factor (' + string(self.factor) + '): lower it or raise the factor'",
     ),
-    with_values(
+    rule(
         "spec.replication",
         ".readQuorum",
         "self.readQuorum >= 1 && self.readQuorum <= self.factor",
         "replication.readQuorum must be between 1 and replication.factor: lower it or raise the factor",
-        "'replication.readQuorum ' + string(self.readQuorum) + ' must be between 1 and replication.factor (' + string(self.factor) + '): lower it or raise the factor'",
     ),
-    with_values(
+    rule(
         "spec",
         ".replication.writeQuorum",
         "self.mode != 'ha' || self.replication.writeQuorum <= self.replicas",
         "replication.writeQuorum is above replicas, so no write could succeed: lower it or raise replicas",
-        "'replication.writeQuorum ' + string(self.replication.writeQuorum) + ' is above replicas (' + string(self.replicas) + '), so no write could succeed: lower it or raise replicas'",
     ),
-    with_values(
+    rule(
         "spec",
         ".replication.readQuorum",
         "self.mode != 'ha' || self.replication.readQuorum <= self.replicas",
         "replication.readQuorum is above replicas, so no read could succeed: lower it or raise replicas",
-        "'replication.readQuorum ' + string(self.replication.readQuorum) + ' is above replicas (' + string(self.replicas) + '), so no read could succeed: lower it or raise replicas'",
     ),
     rule(
         "spec.replication",
@@ -111,12 +88,11 @@ pub const RULES: &[Rule] = &[
         "type(self.memberCountQuorum) == int ? self.memberCountQuorum >= 1 : self.memberCountQuorum == 'auto'",
         "replication.memberCountQuorum must be auto or a number from 1",
     ),
-    with_values(
+    rule(
         "spec",
         ".replication.memberCountQuorum",
         "self.mode != 'ha' || type(self.replication.memberCountQuorum) != int || self.replication.memberCountQuorum <= self.replicas",
         "replication.memberCountQuorum is above replicas and could never be reached: set it to auto, or raise replicas",
-        "'replication.memberCountQuorum ' + string(self.replication.memberCountQuorum) + ' can never be reached by ' + string(self.replicas) + ' replicas: set it to auto, or raise replicas'",
     ),
     rule(
         "spec.ports",
@@ -124,12 +100,11 @@ pub const RULES: &[Rule] = &[
         "self.client >= 1024 && self.client <= 65533",
         "ports.client must be between 1024 and 65533: nodes run without privileges, and the gossip port is the client port + 2",
     ),
-    with_values(
+    rule(
         "spec.ports",
         ".gossip",
         "!has(self.gossip) || self.gossip == self.client + 2",
         "ports.gossip is always ports.client + 2: leave it out",
-        "'ports.gossip must be ports.client + 2, which is ' + string(self.client + 2) + ': leave it out or correct it'",
     ),
     rule(
         "spec.ports",

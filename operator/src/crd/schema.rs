@@ -53,9 +53,6 @@ fn at<'a>(root: &'a mut Value, path: &str) -> Result<&'a mut Value, SchemaError>
 fn add_rule(root: &mut Value, rule: &rules::Rule) -> Result<(), SchemaError> {
     let place = at(root, rule.path)?;
     let mut entry = json!({ "rule": rule.rule, "message": rule.message });
-    if !rule.message_expression.is_empty() {
-        entry["messageExpression"] = json!(rule.message_expression);
-    }
     if !rule.field.is_empty() {
         entry["fieldPath"] = json!(rule.field);
     }
@@ -154,7 +151,7 @@ mod tests {
             match object.get("type").and_then(Value::as_str) {
                 Some("array") => assert!(object.contains_key("maxItems"), "{path}"),
                 Some("string") => {
-                    assert!(["maxLength", "enum", "format"].iter().any(|k| object.contains_key(*k)), "{path}")
+                    assert!(["maxLength", "enum", "format"].iter().any(|k| object.contains_key(*k)), "{path}");
                 }
                 _ => {}
             }

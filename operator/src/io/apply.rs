@@ -8,7 +8,7 @@ use kube::{
     api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::events::{Event as KubeEvent, EventType},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::{
@@ -36,6 +36,9 @@ pub enum StepError {
     /// A node refused, or did not answer.
     #[error("{0}: {1}")]
     Node(&'static str, #[source] NodeError),
+    /// The spec changed since it was observed.
+    #[error("the spec of {0} changed in the meantime")]
+    Turned(String),
     /// A certificate could not be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -44,7 +47,16 @@ pub enum StepError {
 impl StepError {
     /// The object changed since it was observed, or a budget is used up: look again soon, nothing is wrong.
     pub fn is_overtaken(&self) -> bool {
-        matches!(self, Self::Kubernetes(_, error) if matches!(&**error, kube::Error::Api(status) if [404, 409, 429].contains(&status.code)))
+        matches!(self, Self::Turned(_))
+            || matches!(self, Self::Kubernetes(_, error) if matches!(&**error, kube::Error::Api(status) if [404, 409, 429].contains(&status.code)))
+    }
+
+    /// The namespace is being deleted, and all in it with it: there is nothing left to do or to say.
+    pub fn is_end_of_namespace(&self) -> bool {
+        let Self::Kubernetes(_, error) = self else { return false };
+        let kube::Error::Api(status) = &**error else { return false };
+        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+        causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
     }
 
     /// The API server found the object itself invalid.
@@ -53,21 +65,27 @@ impl StepError {
     }
 }
 
-/// Carries out a plan's steps in order; the first failure ends it.
+/// Carries out a plan's steps in order. Children are independent of each other, so that one which cannot be written does
+/// not keep others from it; but nothing else is done after a failure.
 pub async fn carry_out(context: &Context, observed: &Observed, plan: &Plan) -> Result<Outcome, StepError> {
+    let (cluster, namespace) = (observed.id().name, observed.id().namespace);
     let mut outcome = Outcome::default();
     for step in &plan.steps {
+        if outcome.failure.is_some() && !matches!(step, Step::Apply { .. }) {
+            break;
+        }
         context.metrics.step(step);
         match carry_out_one(context, observed, step).await {
-            Ok(()) => outcome.done += 1,
+            Ok(()) => outcome.done.push(step.clone()),
+            Err(error) if error.is_end_of_namespace() => return Err(error),
             Err(error) if error.is_overtaken() => {
-                info!(cluster = %observed.id().name, namespace = %observed.id().namespace, %error, "overtaken");
+                info!(%cluster, %namespace, %error, "overtaken");
                 return Err(error);
             }
             Err(error) => {
-                warn!(cluster = %observed.id().name, namespace = %observed.id().namespace, %error, "step failed");
-                outcome.failure = Some(Failure { message: error.to_string(), invalid: error.is_invalid() });
-                break;
+                warn!(%cluster, %namespace, %error, "step failed");
+                let invalid = error.is_invalid();
+                outcome.failure.get_or_insert(Failure { message: error.to_string(), invalid });
             }
         }
     }
@@ -81,7 +99,10 @@ async fn carry_out_one(context: &Context, observed: &Observed, step: &Step) -> R
     match step {
         Step::CreateSecrets { missing } => create_secrets(context, &id, missing).await,
         Step::Apply { child, manifest, because } => apply(context, &id, *child, manifest, because.is_some()).await,
-        Step::Lower { manifest, .. } => apply(context, &id, Child::StatefulSet, manifest, true).await,
+        Step::Lower { manifest, .. } => {
+            still_wanted(context, observed).await?;
+            apply(context, &id, Child::StatefulSet, manifest, true).await
+        }
         Step::Delete { child, uid } => delete(context, &id, *child, uid).await,
         Step::Evict { pod, uid, resource_version } => evict(&pods(), pod, uid, resource_version).await,
         Step::PutBack { pod, uid } => {
@@ -116,18 +137,41 @@ fn failed(what: String) -> impl FnOnce(kube::Error) -> StepError {
 
 /// A child that exists is forced: its rendered fields are ours. A new one is not, so that a stranger's object that came
 /// in this moment stays as it is.
+///
+/// A hand edit of a port leaves an item that the API server takes for somebody else's, and ours beside it then has a name
+/// that is taken. Where the merged object is invalid for such a reason, the rendered lists replace the live ones.
 async fn apply(
     context: &Context,
     id: &Identity,
     child: Child,
-    manifest: &serde_json::Value,
+    manifest: &Value,
     exists: bool,
 ) -> Result<(), StepError> {
     let name = child.name(&id.name);
+    let what = format!("apply {} {name}", child.kind().2);
     let params = PatchParams { force: exists, ..PatchParams::apply(FIELD_MANAGER) };
     let api = api_of(context, child, &id.namespace);
-    let what = format!("apply {} {name}", child.kind().2);
-    api.patch(&name, &params, &Patch::Apply(manifest)).await.map(|_| ()).map_err(failed(what))
+    let applied = api.patch(&name, &params, &Patch::Apply(manifest)).await.map(|_| ()).map_err(failed(what.clone()));
+    match applied {
+        Err(error) if exists && error.is_invalid() => {
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            // If that does not help, the first answer is the one that explains it.
+            api.patch(&name, &params, &Patch::Merge(manifest)).await.map(|_| ()).map_err(|_| error)
+        }
+        applied => applied,
+    }
+}
+
+/// Reads the wish once more before a node goes for good: it may have been turned back while the nodes were asked.
+async fn still_wanted(context: &Context, observed: &Observed) -> Result<(), StepError> {
+    let id = observed.id();
+    let api: Api<CacheCluster> = Api::namespaced(context.client.clone(), &id.namespace);
+    let what = format!("read CacheCluster {}", id.name);
+    let now = api.get(&id.name).await.map_err(failed(what))?;
+    if now.metadata.generation == observed.cluster.metadata.generation {
+        return Ok(());
+    }
+    Err(StepError::Turned(id.name))
 }
 
 async fn delete(context: &Context, id: &Identity, child: Child, uid: &str) -> Result<(), StepError> {
@@ -138,7 +182,7 @@ async fn delete(context: &Context, id: &Identity, child: Child, uid: &str) -> Re
     api.delete(&name, &DeleteParams::default().preconditions(only)).await.map(|_| ()).map_err(failed(what))
 }
 
-async fn label(pods: &Api<Pod>, name: &str, metadata: &serde_json::Value) -> Result<Pod, StepError> {
+async fn label(pods: &Api<Pod>, name: &str, metadata: &Value) -> Result<Pod, StepError> {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     pods.patch(name, &params, &Patch::Merge(json!({ "metadata": metadata })))
         .await

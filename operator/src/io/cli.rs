@@ -1,6 +1,6 @@
 //! Arguments → what to run.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::IsTerminal, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
@@ -125,11 +125,11 @@ pub fn main(arguments: Arguments) -> anyhow::Result<()> {
 
 fn run(arguments: Run) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).context("--log")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stdout().is_terminal());
     if arguments.log_json {
-        log.json().init()
+        log.json().init();
     } else {
-        log.init()
+        log.init();
     }
     // Both Kubernetes' and the nodes' connections use it; a second call only says that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();

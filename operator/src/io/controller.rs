@@ -71,6 +71,7 @@ async fn reconcile_once(cluster: &Arc<CacheCluster>, context: &Context) -> Resul
     let outcome = match apply::carry_out(context, &observed, &decided).await {
         Ok(outcome) => outcome,
         Err(error) if error.is_overtaken() => return Ok(Action::requeue(OVERTAKEN)),
+        Err(error) if error.is_end_of_namespace() => return Ok(Action::requeue(AFTER_ERROR)),
         Err(error) => return Err(error.into()),
     };
     let deleting = observed.cluster.metadata.deletion_timestamp.is_some();

@@ -133,12 +133,10 @@ async fn from_api_server(context: &Context, id: &Identity, observed: &mut Observ
     let selector = ListParams::default().labels(&id.selector());
     let sets = api_of(context, Child::StatefulSet, namespace);
     let budgets = api_of(context, Child::DisruptionBudget, namespace);
-    let (cluster, set, budget, pods) = tokio::join!(
-        clusters.get_opt(&id.name),
-        sets.get_opt(&id.name),
-        budgets.get_opt(&id.name),
-        pods.list(&selector),
-    );
+    let (cluster, set, budget) =
+        tokio::join!(clusters.get_opt(&id.name), sets.get_opt(&id.name), budgets.get_opt(&id.name));
+    // After the budget: a pod that was evicted under an earlier budget is then seen to stop.
+    let pods = pods.list(&selector).await;
     let failed = |what: &str| {
         let what = format!("{what} of {}/{}", id.namespace, id.name);
         move |e: kube::Error| ObserveError::Read(what, Box::new(e))

@@ -56,7 +56,17 @@ fn feed(value: &Value, hasher: &mut Sha256) {
 
 /// The first rendered field that the live object lacks or has otherwise, as a path; none when nothing differs.
 pub fn first_difference(rendered: &Value, live: &Value) -> Option<String> {
-    compare(rendered, live, "")
+    let seal = |value: &Value| value.get("metadata")?.get("annotations")?.get(RENDERED).cloned();
+    let unsealed = |value: &Value| {
+        let mut value = value.clone();
+        if let Some(annotations) = value.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+            annotations.remove(RENDERED);
+        }
+        value
+    };
+    // The seal differs with every other field; it is named only where it alone does.
+    compare(&unsealed(rendered), live, "")
+        .or_else(|| (seal(rendered) != seal(live)).then(|| format!(".metadata.annotations.{RENDERED}")))
 }
 
 fn compare(rendered: &Value, live: &Value, path: &str) -> Option<String> {

@@ -15,12 +15,13 @@ pub fn whole(observed: &Observed, except: u32) -> Result<(), Closed> {
     if let Some((ordinal, _)) = observed.pods.iter().find(|(ordinal, _)| **ordinal >= live) {
         return Err(format!("{} has not stopped yet", id.pod(*ordinal)));
     }
+    let others = || (0..live).filter(|ordinal| *ordinal != except);
+    if let Some(ordinal) = others().find(|ordinal| !observed.pods.get(ordinal).is_some_and(PodFacts::serves)) {
+        return Err(format!("{} is not ready", id.pod(ordinal)));
+    }
     let mut epoch = None;
-    for ordinal in (0..live).filter(|ordinal| *ordinal != except) {
+    for ordinal in others() {
         let name = id.pod(ordinal);
-        if !observed.pods.get(&ordinal).is_some_and(PodFacts::serves) {
-            return Err(format!("{name} is not ready"));
-        }
         let view = match observed.views.get(&ordinal) {
             Some(Ok(view)) => view,
             Some(Err(error)) => return Err(format!("{name} does not answer: {error}")),

@@ -77,6 +77,8 @@ pub struct PodFacts {
     pub since: Option<Timestamp>,
     /// Being deleted.
     pub terminating: bool,
+    /// Since when.
+    pub stopping_since: Option<Timestamp>,
     /// The node's process runs. While it does not, the pod holds no entries.
     pub running: bool,
     /// The node's process ran at any time.
@@ -109,6 +111,7 @@ impl PodFacts {
             ready: is_ready,
             since: ready.and_then(|(_, since)| since).or_else(|| meta.creation_timestamp.as_ref().map(|t| t.0)),
             terminating: meta.deletion_timestamp.is_some(),
+            stopping_since: stopping_since(meta),
             running,
             ever_ran: running || restarted || ended,
             handed_over: meta.labels.as_ref().is_some_and(|labels| labels.contains_key(HANDED_OVER)),
@@ -126,6 +129,12 @@ impl PodFacts {
     pub fn seconds_so(&self, now: Timestamp) -> i64 {
         self.since.map_or(0, |since| now.as_second() - since.as_second())
     }
+}
+
+/// The deletion timestamp is when the grace period ends, not when it began.
+fn stopping_since(meta: &ObjectMeta) -> Option<Timestamp> {
+    let ends = meta.deletion_timestamp.as_ref()?.0.as_second();
+    Timestamp::from_second(ends - meta.deletion_grace_period_seconds.unwrap_or_default()).ok()
 }
 
 fn node_status(status: &PodStatus) -> Option<&ContainerStatus> {

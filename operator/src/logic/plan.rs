@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use mizuya_wire::admin::{Intent as WireIntent, LiveSettings, MemberState};
+use mizuya_wire::admin::{Intent as WireIntent, LiveSettings, MemberState, MemberSummary};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     children::{Child, Wanted},
     drift,
-    observed::{Observed, PodFacts, controller_of, is_leaving},
+    observed::{Observed, PodFacts, controller_of, is, is_leaving},
     roll, scale_down, validate,
 };
 
@@ -249,12 +249,23 @@ pub fn plan(observed: &Observed) -> Plan {
         plan.say = say;
         return plan;
     }
+    if one_word_is_not_enough(observed) {
+        plan.ask_all = true;
+        return plan;
+    }
     let operation = if observed.cluster.spec.paused { Operation::default() } else { next_operation(observed) };
     plan.ask_all = operation.ask_all;
     plan.draining.clone_from(&operation.draining);
     fill(observed, operation, &mut plan);
     plan.look_again_millis = look_again(observed, &plan);
     plan
+}
+
+/// At rest one member is asked. When it does not answer, or is not well, the others are heard before anything is said or
+/// done about it.
+fn one_word_is_not_enough(observed: &Observed) -> bool {
+    let well = observed.answers().any(|(_, view)| view.ready) && !observed.copies_are_missing();
+    observed.is_clustered() && !observed.asked_all && !well
 }
 
 fn fill(observed: &Observed, operation: Operation, plan: &mut Plan) {
@@ -280,9 +291,12 @@ fn fill(observed: &Observed, operation: Operation, plan: &mut Plan) {
     }
     let strays = strays(observed, operation.about);
     let removing = observed.live_replicas() > plan.replicas;
-    plan.turned_back = !removing && strays.iter().any(|(_, removal)| *removal);
+    plan.turned_back = !removing && strays.iter().any(|stray| stray.removal);
+    if plan.draining.is_none() {
+        plan.draining = leaves_by_itself(observed, operation.about);
+    }
     plan.steps.extend(put_back(observed, operation.about));
-    plan.steps.extend(strays.into_iter().map(|(member, _)| Step::Uncordon { member }));
+    plan.steps.extend(strays.into_iter().map(|stray| Step::Uncordon { member: stray.member }));
     plan.steps.extend(departed(observed, plan.replicas).into_iter().map(|member| Step::Forget { member }));
     plan.steps.extend(live_settings(observed).map(Step::ApplySettings));
     if !template_changes {
@@ -293,8 +307,14 @@ fn fill(observed: &Observed, operation: Operation, plan: &mut Plan) {
     }
     plan.say = match operation.say {
         Say::Reached => standing(observed, plan.replicas, template_changes),
-        say => say,
+        Say::Underway(reason, message) => first_that_cannot_start(observed)
+            .or_else(|| first_that_cannot_stop(observed))
+            .unwrap_or(Say::Underway(reason, message)),
+        blocked @ Say::Blocked(..) => blocked,
     };
+    if plan.say == Say::Reached && plan.steps.iter().any(|step| matches!(step, Step::ApplySettings(_))) {
+        plan.say = Say::underway("ApplyingSettings", "the nodes are told the new settings");
+    }
 }
 
 /// The next move: a roll's step that is under way is finished first, then nodes are removed, then others are rolled.
@@ -432,34 +452,67 @@ fn put_back(observed: &Observed, keep: Option<u32>) -> Vec<Step> {
     pods.map(|(_, pod)| Step::PutBack { pod: pod.name.clone(), uid: pod.uid.clone() }).collect()
 }
 
-/// Members that are cordoned or leaving although nothing wants it any more, and whether each was to be removed. One
-/// whose pod stops by itself is left alone.
-fn strays(observed: &Observed, keep: Option<u32>) -> Vec<(u32, bool)> {
+/// A member that is cordoned or leaving although nothing wants it any more.
+struct Stray {
+    member: u32,
+    /// It was to be removed, not restarted.
+    removal: bool,
+}
+
+/// Finds them. One whose pod stops is left alone.
+fn strays(observed: &Observed, keep: Option<u32>) -> Vec<Stray> {
     let mut strays = Vec::new();
     if observed.outdated().is_none() {
         // Whether a handover is still wanted cannot be told while Kubernetes has not seen the newest template.
         return strays;
     }
-    for (ordinal, pod) in &observed.pods {
-        if Some(*ordinal) == keep || !pod.serves() || !pod.running {
-            continue;
-        }
-        let Some(member) = observed.member(*ordinal) else { continue };
-        match member.state() {
-            MemberState::Cordoned => strays.push((*ordinal, true)),
-            MemberState::Leaving => strays.push((*ordinal, is_leaving(member, WireIntent::Depart))),
+    for (member, summary) in staying(observed, keep) {
+        match summary.state() {
+            MemberState::Cordoned => strays.push(Stray { member, removal: true }),
+            MemberState::Leaving if is_leaving(summary, WireIntent::Depart) => {
+                strays.push(Stray { member, removal: true });
+            }
+            MemberState::Leaving if has_left_for_long(observed, member) => {
+                strays.push(Stray { member, removal: false });
+            }
             _ => {}
         }
     }
     strays
 }
 
-/// Members in the table that have no pod and will get none.
+/// Members whose pods serve and stay.
+fn staying(observed: &Observed, keep: Option<u32>) -> impl Iterator<Item = (u32, &MemberSummary)> {
+    let pods =
+        observed.pods.iter().filter(move |(ordinal, pod)| Some(**ordinal) != keep && pod.serves() && pod.running);
+    pods.filter_map(|(ordinal, _)| Some((*ordinal, observed.member(*ordinal)?)))
+}
+
+/// How long a member may leave for a restart before that counts as a handover which nobody wants any more.
+const LEAVES_FOR_SECONDS: i64 = 15;
+
+/// A member leaves for a restart by itself too: at SIGTERM, which Kubernetes may show a moment later. So it is turned
+/// back only when its pod still serves long after.
+fn has_left_for_long(observed: &Observed, ordinal: u32) -> bool {
+    let drain = observed.cluster.status.as_ref().and_then(|status| status.drain.as_ref());
+    let ours =
+        drain.filter(|drain| drain.pod == observed.id().pod(ordinal) && drain.intent == Intent::Restart.as_str());
+    ours.is_some_and(|drain| observed.now.as_second() - drain.since.0.as_second() > LEAVES_FOR_SECONDS)
+}
+
+/// The first such member, so that the status remembers since when.
+fn leaves_by_itself(observed: &Observed, keep: Option<u32>) -> Option<Draining> {
+    let (member, summary) = staying(observed, keep).find(|(_, summary)| is_leaving(summary, WireIntent::Restart))?;
+    Some(Draining { member, intent: Intent::Restart, left: summary.primaries })
+}
+
+/// Members that are gone, have no pod and will get none.
 fn departed(observed: &Observed, wanted: u32) -> BTreeSet<u32> {
     let id = observed.id();
     let most = observed.live_replicas().max(wanted);
     let named = observed.answers().flat_map(|(_, view)| &view.members);
-    let ordinals = named.filter_map(|member| id.ordinal_of_member(&member.name));
+    let gone = named.filter(|member| is(member, MemberState::Down) || is(member, MemberState::Away));
+    let ordinals = gone.filter_map(|member| id.ordinal_of_member(&member.name));
     ordinals.filter(|ordinal| *ordinal >= most && !observed.pods.contains_key(ordinal)).collect()
 }
 
@@ -489,7 +542,7 @@ fn standing(observed: &Observed, wanted: u32, template_changes: bool) -> Say {
     if live < wanted {
         return Say::underway("ScalingUp", format!("from {live} to {wanted} nodes"));
     }
-    if let Some(say) = first_that_cannot_start(observed) {
+    if let Some(say) = first_that_cannot_start(observed).or_else(|| first_that_cannot_stop(observed)) {
         return say;
     }
     let ready = observed.pods.iter().filter(|(ordinal, pod)| **ordinal < live && pod.serves()).count() as u32;
@@ -526,7 +579,7 @@ fn nodes_stand(observed: &Observed, live: u32) -> Say {
         );
     }
     for ordinal in 0..live {
-        let state = observed.member_in(view, ordinal).map(mizuya_wire::admin::MemberSummary::state);
+        let state = observed.member_in(view, ordinal).map(MemberSummary::state);
         let state = if state.is_none() && ordinal == answering { Some(view.state()) } else { state };
         if state != Some(MemberState::Active) {
             return Say::underway(
@@ -560,6 +613,25 @@ fn first_that_cannot_start(observed: &Observed) -> Option<Say> {
     } else {
         Some(Say::underway(reason, text))
     }
+}
+
+/// How long a pod may take to stop: `leaveTimeout` is at most 4 minutes.
+const STOP_PATIENCE_SECONDS: i64 = 330;
+
+/// A pod that does not stop, most likely on a node that is lost (rule O11).
+fn first_that_cannot_stop(observed: &Observed) -> Option<Say> {
+    let stuck = |pod: &&PodFacts| {
+        let since = pod.stopping_since.filter(|_| pod.terminating);
+        since.is_some_and(|since| observed.now.as_second() - since.as_second() > STOP_PATIENCE_SECONDS)
+    };
+    let pod = observed.pods.values().find(stuck)?;
+    Some(Say::blocked(
+        "PodDoesNotStop",
+        format!(
+            "{} does not stop; if its Kubernetes node is lost for good, say so: kubectl taint node NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, and the pod starts elsewhere",
+            pod.name
+        ),
+    ))
 }
 
 fn look_again(observed: &Observed, plan: &Plan) -> u64 {

@@ -26,11 +26,11 @@ const FIGURES_EVERY_SECONDS: i64 = 60;
 const FIGURES_CHANGE_PERCENT: u64 = 5;
 
 /// What became of the steps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// How many of the plan's steps were done.
-    pub done: usize,
-    /// The one that failed.
+    /// Steps that were done.
+    pub done: Vec<Step>,
+    /// The first one that failed.
     pub failure: Option<Failure>,
 }
 
@@ -92,7 +92,7 @@ fn status(observed: &Observed, plan: &Plan, outcome: &Outcome, before: &CacheClu
         ports: firewall(observed),
         cluster_id: cluster_id.or_else(|| before.cluster_id.clone()),
         quorum: Some(quorum(observed, plan.replicas)),
-        figures: figures(observed, before),
+        figures: figures(observed, plan, before),
         progress: progress(plan, outcome),
         drain: drain(observed, plan, before),
         turned_back_at: if plan.turned_back { Some(Time(observed.now)) } else { before.turned_back_at.clone() },
@@ -168,9 +168,10 @@ fn totals(observed: &Observed) -> BTreeMap<String, Totals> {
     totals
 }
 
-fn figures(observed: &Observed, before: &CacheClusterStatus) -> Option<Figures> {
+/// The first figures are those of a cluster that is complete.
+fn figures(observed: &Observed, plan: &Plan, before: &CacheClusterStatus) -> Option<Figures> {
     let totals = totals(observed);
-    if totals.is_empty() {
+    if totals.is_empty() || (before.figures.is_none() && plan.say != Say::Reached) {
         return before.figures.clone();
     }
     let sum = |figure: fn(&Totals) -> u64| totals.values().map(figure).sum::<u64>();
@@ -425,7 +426,7 @@ fn step_events(observed: &Observed, plan: &Plan, outcome: &Outcome) -> Vec<Event
         Step::ApplySettings(live) => Some(event(false, "SettingsApplied", format!("generation {}", live.generation))),
         _ => None,
     };
-    plan.steps.iter().take(outcome.done).filter_map(of).collect()
+    outcome.done.iter().filter_map(of).collect()
 }
 
 /// An event for each change between two statuses that a person should hear of.

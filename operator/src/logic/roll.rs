@@ -117,7 +117,10 @@ fn hand_over(
     };
     if !is_leaving(member, WireIntent::Restart) {
         return match member.state() {
-            MemberState::Active | MemberState::Cordoned | MemberState::Leaving => {
+            MemberState::Leaving => {
+                about(vec![Step::Uncordon { member: ordinal }], format!("turning the removal of {} back", pod.name))
+            }
+            MemberState::Active | MemberState::Cordoned => {
                 let drain = Step::Drain { member: ordinal, intent: Intent::Restart };
                 about(vec![drain], format!("starting the handover of {}", pod.name))
             }

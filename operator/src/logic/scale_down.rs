@@ -83,9 +83,16 @@ fn begin(observed: &Observed, leaver: u32) -> Operation {
     }
     match member.state() {
         MemberState::Active => about(vec![Step::Cordon { member: leaver }], format!("cordoning {name}")),
-        MemberState::Cordoned | MemberState::Leaving => {
+        MemberState::Cordoned => {
             let drain = Step::Drain { member: leaver, intent: Intent::Depart };
-            about(vec![drain], format!("starting the drain of {name}"))
+            let left = member.primaries + member.backups;
+            let draining = Some(Draining { member: leaver, intent: Intent::Depart, left });
+            let text = progress(observed, &name, left, "");
+            Operation { draining, ..about(vec![drain], text) }
+        }
+        // It leaves for a restart; an intent is changed by turning it back first.
+        MemberState::Leaving => {
+            about(vec![Step::Uncordon { member: leaver }], format!("turning the restart of {name} back"))
         }
         _ => about(Vec::new(), format!("before {name} goes: waiting until it is in the cluster or down")),
     }
@@ -97,6 +104,8 @@ fn drain_goes_on(observed: &Observed, leaver: u32) -> Operation {
     let left = observed.member(leaver).map_or(0, |member| member.primaries + member.backups);
     let draining = Some(Draining { member: leaver, intent: Intent::Depart, left });
     let why = match empty {
+        // Who watches the status sees every drain, and has a moment to turn it back, before the pod goes.
+        Ok(()) if !was_told(observed, &name) => "it is removed next".to_owned(),
         Ok(()) => return Operation { draining, ..lower(leaver, format!("{name} is empty; removing it")) },
         Err(why) => why,
     };
@@ -120,6 +129,11 @@ pub(super) fn progress(observed: &Observed, pod: &str, left: u32, why: &str) -> 
     } else {
         format!("drain of {pod}: {left} of {of} partitions left")
     }
+}
+
+fn was_told(observed: &Observed, pod: &str) -> bool {
+    let drain = observed.cluster.status.as_ref().and_then(|status| status.drain.as_ref());
+    drain.is_some_and(|drain| drain.pod == pod && drain.intent == Intent::Depart.as_str())
 }
 
 fn overdue<'a>(observed: &'a Observed, pod: &str) -> Option<&'a String> {

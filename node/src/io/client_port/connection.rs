@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::mpsc,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -24,6 +24,10 @@ const READ_AHEAD: usize = 1 << 20;
 /// How long, and for how many bytes, a closed connection still reads.
 const LINGER: Duration = Duration::from_millis(250);
 const LINGER_BYTES: u64 = 1 << 20;
+/// A node that leaves closes a connection just after a burst of commands was answered, because the next one is then
+/// furthest away: how long it waits for a burst, and for silence after it (rule L3).
+const LAST_BURST: Duration = Duration::from_millis(600);
+const SILENCE: Duration = Duration::from_millis(2);
 
 /// Serves one client until either side ends.
 pub(super) async fn run(stream: TcpStream, runtime: Arc<Runtime>, clients: Arc<Clients>) {
@@ -67,16 +71,35 @@ struct Connection<R, W> {
     ended: bool,
 }
 
+/// A connection of a node that leaves.
+struct Leaving {
+    until: Instant,
+    heard: bool,
+}
+
+impl Leaving {
+    /// When to close, if nothing more is heard.
+    fn quiet(&self) -> Instant {
+        if self.heard { self.until.min(Instant::now() + SILENCE) } else { self.until }
+    }
+}
+
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     async fn serve(mut self, mut replies: mpsc::UnboundedReceiver<Late>) -> io::Result<()> {
         let closing = self.session.runtime().closing();
+        let mut leaving: Option<Leaving> = None;
         loop {
             self.session.process(&mut self.input);
-            let closed = closing.is_cancelled();
-            if self.session.is_answered() && (self.session.is_over() || self.ended || closed) {
+            if leaving.is_none() && closing.is_cancelled() {
+                leaving = Some(Leaving { until: Instant::now() + LAST_BURST, heard: false });
+            }
+            let answered = self.session.is_answered();
+            if answered && (self.session.is_over() || self.ended) {
                 return self.end().await;
             }
-            let wants_input = !self.ended && !closed && self.session.wants_input();
+            let quiet = leaving.as_ref().map_or_else(Instant::now, Leaving::quiet);
+            let late = leaving.as_ref().is_some_and(|leaving| Instant::now() >= leaving.until);
+            let wants_input = !self.ended && !late && self.session.wants_input();
             if wants_input {
                 self.make_room();
             }
@@ -94,8 +117,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     let count = count?;
                     session.was_read(count);
                     (self.ended, self.read) = (count == 0, next_read(self.read, count));
+                    if let Some(leaving) = &mut leaving {
+                        leaving.heard = true;
+                    }
                 }
-                () = closing.cancelled(), if !closed => {}
+                () = closing.cancelled(), if leaving.is_none() => {}
+                () = sleep_until(quiet), if answered && leaving.is_some() => self.ended = true,
             }
         }
     }

@@ -13,6 +13,7 @@ mod hello;
 mod here;
 mod info;
 mod listener;
+mod output;
 mod session;
 mod slots;
 

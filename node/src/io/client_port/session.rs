@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::{
     clients::{Client, Clients},
     here,
+    output::Output,
     slots::{Filled, Parts, Slots},
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         commands::{self, Merge, Route, scan::Walk, table},
         keyspace::Partition,
         node::Ticket,
-        resp::{Output, Protocol, Reply, RequestParser},
+        resp::{Protocol, Reply, RequestParser},
     },
 };
 

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::output::Output;
 use crate::logic::{
     commands::{Merge, scan::Walk},
     keyspace::Partition,
     node::Ticket,
-    resp::{Output, Protocol, Reply},
+    resp::{Protocol, Reply},
 };
 
 /// A request that is not answered yet, or waits for earlier ones to be.

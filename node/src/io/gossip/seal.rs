@@ -71,9 +71,7 @@ impl Seal {
                     return Err(Rejected::OtherKey);
                 }
                 let mut text = sealed.to_vec();
-                cipher
-                    .decrypt_in_place(&Nonce::from(*nonce), &[SEALED], &mut text)
-                    .map_err(|_| Rejected::Damaged)?;
+                cipher.decrypt_in_place(&Nonce::from(*nonce), &[SEALED], &mut text).map_err(|_| Rejected::Damaged)?;
                 Ok(text)
             }
             _ => Err(Rejected::Foreign),

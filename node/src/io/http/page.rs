@@ -19,7 +19,8 @@ pub(super) fn html(status: &StatusReply) -> String {
     } else {
         format!("<span class=bad>not ready: {}</span>", escape(&status.not_ready_because))
     };
-    let ratio = hit_ratio(totals.hits, totals.misses).map_or_else(|| "no reads yet".to_owned(), |r| format!("{:.1} %", r * 100.0));
+    let ratio = hit_ratio(totals.hits, totals.misses)
+        .map_or_else(|| "no reads yet".to_owned(), |r| format!("{:.1} %", r * 100.0));
     let mut page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Mizuya {name}</title><style>{STYLE}</style>\
          <h1>Mizuya {name}</h1><p>{ready}, mode {mode}, version {version}</p>\

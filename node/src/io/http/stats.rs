@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn owners_are_named_and_the_ratio_is_null_before_the_first_read() {
-        let status = StatusReply { totals: Some(Totals { hits: 3, misses: 1, ..Totals::default() }), ..StatusReply::default() };
+        let status =
+            StatusReply { totals: Some(Totals { hits: 3, misses: 1, ..Totals::default() }), ..StatusReply::default() };
         let table = TableReply {
             epoch: 4,
             members: vec!["a".to_owned(), "b".to_owned()],

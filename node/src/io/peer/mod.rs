@@ -48,6 +48,8 @@ pub struct LinkState {
 #[derive(Default)]
 pub struct Link {
     wake: Notify,
+    /// The peer was just heard: no need to wait before the next try.
+    heard: Notify,
     /// Number of the present stream; 0 while there is none. A writer of an earlier one ends.
     session: AtomicU64,
     datagrams: Mutex<VecDeque<Bytes>>,
@@ -111,6 +113,13 @@ impl Links {
         }
     }
 
+    /// A peer was heard: a stream to it is tried at once.
+    pub fn heard(&self, peer: &MemberName) {
+        if let Some(link) = self.get(peer).filter(|link| !link.is_up()) {
+            link.heard.notify_one();
+        }
+    }
+
     fn add(&self, peer: &MemberName, now: Millis) -> Arc<Link> {
         let link = Arc::new(Link::default());
         link.state.lock().down_since = Some(now);
@@ -118,8 +127,12 @@ impl Links {
         link
     }
 
-    fn remove(&self, peer: &MemberName) {
-        self.links.write().remove(peer);
+    /// Forgets a link, unless another one took its place.
+    fn remove(&self, peer: &MemberName, link: &Arc<Link>) {
+        let mut links = self.links.write();
+        if links.get(peer).is_some_and(|present| Arc::ptr_eq(present, link)) {
+            links.remove(peer);
+        }
     }
 
     fn next_session(&self) -> u64 {

@@ -55,7 +55,8 @@ pub async fn serve(
     if let Some(tls) = runtime.security().server() {
         server = server.tls_config(tls)?;
     }
-    let peers = PeerService { runtime: runtime.clone(), streams: Arc::new(Semaphore::new(MAX_STREAMS)), stop: stop.clone() };
+    let peers =
+        PeerService { runtime: runtime.clone(), streams: Arc::new(Semaphore::new(MAX_STREAMS)), stop: stop.clone() };
     server
         .add_service(PeerServer::new(peers).max_decoding_message_size(MAX_FRAME_BYTES))
         .add_service(AdminServer::new(AdminService::new(runtime)))
@@ -126,6 +127,8 @@ fn speaker<T>(request: &Request<T>) -> Result<(MemberName, Generation), Status> 
 }
 
 async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mut incoming: Streaming<Frame>) {
+    runtime.links().heard(name);
+    let mut first = true;
     while let Ok(Some(frame)) = incoming.message().await {
         let mut effects = Effects::default();
         for message in frame.messages {
@@ -139,6 +142,10 @@ async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mu
             }
         }
         runtime.carry_out(effects);
+        // Whoever said hello is to be spoken to as well.
+        if std::mem::take(&mut first) {
+            runtime.look_whom_to_dial();
+        }
         for datagram in frame.datagrams {
             runtime.gossip(gossip::Event::Relayed(datagram));
         }

@@ -100,11 +100,12 @@ async fn keep_open(runtime: Arc<Runtime>, name: MemberName, port: u16, stop: Can
         wait = BACKOFF.1.min(wait * 2);
         tokio::select! {
             () = time::sleep(pause) => {}
+            () = link.heard.notified(), if !ourselves => wait = BACKOFF.0,
             () = stop.cancelled() => {}
         }
     }
     close(&runtime, &name, &link, &Broken::Ended("no longer wanted".to_owned()));
-    runtime.links().remove(&name);
+    runtime.links().remove(&name, &link);
 }
 
 /// Opens a stream; from then on messages flow.
@@ -124,7 +125,8 @@ async fn open(
     let session = runtime.links().next_session();
     let mut request = Request::new(frames(runtime.clone(), name.clone(), link.clone(), session));
     let identity = runtime.identity();
-    let text = |text: String| text.parse().map_err(|_| Broken::Connect("the member's name is no plain text".to_owned()));
+    let text =
+        |text: String| text.parse().map_err(|_| Broken::Connect("the member's name is no plain text".to_owned()));
     request.metadata_mut().insert(MEMBER_KEY, text(identity.name.to_string())?);
     request.metadata_mut().insert(GENERATION_KEY, text(identity.generation.0.to_string())?);
     let answer = time::timeout(OPEN_TIMEOUT, client.exchange(request))

@@ -74,6 +74,7 @@ enum Role {
     Primary(Box<Primary>),
 }
 
+#[allow(clippy::struct_excessive_bools)] // independent facts, not one state
 struct Following {
     epoch: PartitionEpoch,
     primary: MemberName,
@@ -772,7 +773,7 @@ impl Replica {
     }
 
     /// Existing entries from the primary. Returns whether an answer is due.
-    pub fn chunk(&mut self, chunk: Chunk) -> bool {
+    pub fn chunk(&mut self, chunk: &Chunk) -> bool {
         if !self.accepts(chunk.epoch) {
             return false;
         }

@@ -9,9 +9,10 @@ const MAX_TEXT: usize = 5 * 1024;
 /// Decimals printed, and ten to that power.
 const DECIMALS: usize = 17;
 const SCALE: u128 = 100_000_000_000_000_000;
-/// Highest exponent of the mantissa's lowest bit (the format's 16,383 less 63), and the lowest that is not zero.
+/// Highest exponent of the mantissa's lowest bit: the format's 16,383 less 63.
 const MAX_EXPONENT: i64 = 16_320;
-const MIN_EXPONENT: i64 = -16_445 - 63;
+/// The same of half the smallest number that is not zero, 2^-16,445: up to there numbers become zero.
+const HALF_OF_LEAST: i64 = -16_446 - 63;
 
 /// A number of the extended format, or too large for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +145,7 @@ fn round(mut digits: Digits, mut exponent: i64, more: bool, negative: bool) -> L
     if exponent > MAX_EXPONENT {
         return LongDouble::Infinite { negative };
     }
-    if exponent < MIN_EXPONENT {
+    if (exponent, mantissa) <= (HALF_OF_LEAST, 1 << 63) {
         return LongDouble::Finite { negative, mantissa: 0, exponent: 0 };
     }
     LongDouble::Finite { negative, mantissa: mantissa as u64, exponent }

@@ -296,8 +296,8 @@ impl Node {
     ) {
         match message {
             Message::Hello(hello) => self.hello_from(control, from, hello, clock, effects),
-            Message::Welcome(hello) => self.welcome_from(control, from, hello, clock),
-            Message::Refused(refusal) => self.refused(control, from, refusal, clock, effects),
+            Message::Welcome(hello) => Self::welcome_from(control, from, hello, clock),
+            Message::Refused(refusal) => Self::refused(control, from, &refusal, clock, effects),
             Message::Heartbeat { sent, taken, in_force, totals } => {
                 control.pulses.heartbeat(from, generation, clock.now, (taken, in_force), totals);
                 self.answer_heartbeat(control, from, generation, (sent, in_force), effects);
@@ -322,7 +322,7 @@ impl Node {
                 self.taken_from(control, (from, generation), (epoch, promised), handed_over, clock, effects);
             }
             Message::InForce { table, handed_over } => {
-                self.enforce(control, &Arc::new(*table), handed_over, clock, effects)
+                self.enforce(control, &Arc::new(*table), handed_over, clock, effects);
             }
             Message::TableWanted => self.send_table(control, from, effects),
             Message::Request(change) => control.remember(change, clock.now),
@@ -337,7 +337,7 @@ impl Node {
     fn hello_from(&self, control: &mut Control, from: &MemberName, hello: Hello, clock: Clock, effects: &mut Effects) {
         let own = self.hello(control);
         if let Some(refusal) = mismatch(&own, &hello) {
-            self.refused(control, from, refusal.clone(), clock, effects);
+            Self::refused(control, from, &refusal, clock, effects);
             return self.send(from, Message::Refused(refusal), effects);
         }
         control.refusals.remove(from);
@@ -347,19 +347,19 @@ impl Node {
         self.send(from, Message::Welcome(own), effects);
     }
 
-    fn welcome_from(&self, control: &mut Control, from: &MemberName, hello: Hello, clock: Clock) {
+    fn welcome_from(control: &mut Control, from: &MemberName, hello: Hello, clock: Clock) {
         control.refusals.remove(from);
         if control.heard.len() < MAX_ACQUAINTANCES || control.heard.contains_key(from) {
             control.heard.insert(from.clone(), Heard { hello, at: clock.now });
         }
     }
 
-    fn refused(&self, control: &mut Control, by: &MemberName, refusal: Refusal, clock: Clock, effects: &mut Effects) {
+    fn refused(control: &mut Control, by: &MemberName, refusal: &Refusal, clock: Clock, effects: &mut Effects) {
         if control.refusals.len() >= MAX_ACQUAINTANCES {
             return;
         }
         let before = control.refusals.insert(by.clone(), (refusal.clone(), clock.now));
-        if before.is_none_or(|(known, _)| known != refusal) {
+        if before.is_none_or(|(known, _)| known != *refusal) {
             effects.say(Level::Error, format!("{}: {}", refusal.code, refusal.message));
         }
     }

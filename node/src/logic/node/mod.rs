@@ -317,7 +317,7 @@ impl Node {
             Message::Chunk(chunk) => {
                 let partition = chunk.partition;
                 let Some(replica) = self.replicas.get(partition.index()) else { return };
-                let answers = self.with_bytes(replica, |replica| replica.chunk(chunk));
+                let answers = self.with_bytes(replica, |replica| replica.chunk(&chunk));
                 if answers {
                     self.mark(from, partition, effects);
                 }

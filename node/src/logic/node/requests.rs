@@ -19,13 +19,13 @@ use crate::logic::{
 };
 
 /// Most forwarded commands that wait for an answer.
-pub const MAX_FORWARDS: usize = 65_536;
+const MAX_FORWARDS: usize = 65_536;
 /// Most commands that wait for a primary to be known or reachable.
-pub const MAX_WAITING: usize = 65_536;
+const MAX_WAITING: usize = 65_536;
 /// How long a forwarded command may stay without an answer.
-pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(6);
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long a command waits for a primary that cannot be reached.
-pub const UNREACHABLE_HOLD: Duration = Duration::from_secs(2);
+const UNREACHABLE_HOLD: Duration = Duration::from_secs(2);
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
 const SWEEP: (usize, usize) = (16, 64);
 

@@ -10,7 +10,7 @@ use crate::logic::cluster::{
     member::{Intent, Member, State},
     message::{Record, Totals},
     next_table::drained,
-    table::{Live, Table, Version},
+    table::{Assignment, Live, Table, Version},
 };
 use crate::logic::keyspace::Partition;
 
@@ -61,7 +61,7 @@ impl Node {
             return Err(format!("it reaches fewer than the {} voters that the quorum needs", table.quorum));
         }
         drop(control);
-        let unreachable = table.partitions.iter().filter_map(|assignment| assignment.primary()).find(|primary| {
+        let unreachable = table.partitions.iter().filter_map(Assignment::primary).find(|primary| {
             *primary != member.id && table.member(*primary).is_none_or(|owner| !self.outbox(&owner.name).is_open())
         });
         match unreachable.and_then(|id| table.member(id)) {
@@ -138,7 +138,7 @@ impl Node {
         reply.voters_reachable = reply.members.iter().filter(|member| member.reachable).count() as u32;
         let live = table.live().filter(|member| !matches!(member.state, State::Leaving(_))).count();
         let wanted = (table.live.factor as usize).min(live.max(1));
-        let short = |assignment: &&_| super::super::cluster::table::Assignment::in_sync(assignment).count() < wanted;
+        let short = |assignment: &&Assignment| assignment.in_sync().count() < wanted;
         reply.partitions_short_of_copies = table.partitions.iter().filter(short).count() as u32;
         reply.partitions_unavailable =
             table.partitions.iter().filter(|assignment| assignment.copies.is_empty()).count() as u32;

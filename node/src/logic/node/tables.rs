@@ -298,7 +298,7 @@ impl Node {
         let Some(me) = me else {
             return self.out_of_the_table(control, table, effects);
         };
-        self.tell_changes(before.as_deref(), table, effects);
+        Self::tell_changes(before.as_deref(), table, effects);
         let held = self.obey(control, before.as_deref(), table, me, clock, effects);
         self.routing.store(Arc::new(Routing { table: Some(table.clone()), me: Some(me), epoch: table.epoch.counter }));
         self.renew_lease(control);
@@ -374,7 +374,7 @@ impl Node {
         }
     }
 
-    fn tell_changes(&self, before: Option<&Table>, table: &Table, effects: &mut Effects) {
+    fn tell_changes(before: Option<&Table>, table: &Table, effects: &mut Effects) {
         let former = |id| before.and_then(|before: &Table| before.member(id)).map(|member| member.state);
         for member in &table.members {
             if former(member.id) != Some(member.state) {

@@ -1,8 +1,26 @@
 //! Replies as bytes.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Reply, output::Sink};
+use super::Reply;
+
+/// Where a reply is written to.
+pub trait Sink {
+    /// Appends bytes.
+    fn put(&mut self, bytes: &[u8]);
+    /// Appends a value, which may be shared instead of copied.
+    fn put_value(&mut self, value: &Bytes);
+}
+
+impl Sink for BytesMut {
+    fn put(&mut self, bytes: &[u8]) {
+        self.put_slice(bytes);
+    }
+
+    fn put_value(&mut self, value: &Bytes) {
+        self.put_slice(value);
+    }
+}
 
 /// Version of the protocol that a connection speaks; `HELLO` changes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

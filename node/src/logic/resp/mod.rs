@@ -4,12 +4,10 @@ pub mod decode;
 pub mod encode;
 pub mod inline;
 pub mod integer;
-pub mod output;
 pub mod reply;
 pub mod request;
 
 pub use decode::DecodeError;
-pub use encode::Protocol;
-pub use output::Output;
+pub use encode::{Protocol, Sink};
 pub use reply::Reply;
 pub use request::{Limits, ProtocolError, RequestParser};

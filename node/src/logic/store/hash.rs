@@ -1,6 +1,6 @@
 //! The hash that orders a partition's entries.
 //!
-//! SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF"): it must be the same in every version of this
+//! SipHash-1-3 (Aumasson, Bernstein: "`SipHash`: a fast short-input PRF"): it must be the same in every version of this
 //! program, on every member and machine, because a scan's cursor and a copy's progress are positions in its order
 //! (rule C2). Clients cannot aim at one position, because the cluster's seed is secret and random (rule T8).
 
@@ -16,7 +16,7 @@ pub(super) fn position(seed: u64, map: &[u8], key: &[u8]) -> u64 {
     hasher.finish() >> (64 - HASH_BITS)
 }
 
-/// SipHash with `C` rounds a block and `D` at the end.
+/// `SipHash` with `C` rounds a block and `D` at the end.
 struct Sip<const C: usize, const D: usize> {
     state: [u64; 4],
     /// Bytes that do not fill a block yet, the first in the lowest place.

@@ -21,6 +21,7 @@ pub const MAP_OVERHEAD: u64 = 128;
 #[derive(Default)]
 pub(super) struct Maps {
     ids: BTreeMap<Bytes, MapId>,
+    #[allow(clippy::struct_field_names)] // they are the maps
     maps: Vec<Option<Map>>,
     free: Vec<MapId>,
     bytes: u64,

@@ -21,7 +21,10 @@ fn member(id: u32, name: &str, state: State) -> Member {
 fn table(copies: &[&[(u32, bool)]]) -> Table {
     let assignment = |copies: &&[(u32, bool)]| Assignment {
         epoch: PartitionEpoch(1),
-        copies: copies.iter().map(|(id, in_sync)| Copy { member: MemberId(*id), in_sync: *in_sync }).collect(),
+        copies: copies
+            .iter()
+            .map(|(id, in_sync)| Copy { member: MemberId(*id), in_sync: *in_sync, since: 1 })
+            .collect(),
         from: None,
     };
     Table {

@@ -146,8 +146,10 @@ fn version_in(version: wire::Version) -> Version {
 }
 
 fn handed_over_out(list: Vec<(Partition, Version)>) -> Vec<wire::HandedOver> {
-    let item =
-        |(partition, version): (Partition, Version)| wire::HandedOver { partition: u32::from(partition.0), version: Some(version_out(version)) };
+    let item = |(partition, version): (Partition, Version)| wire::HandedOver {
+        partition: u32::from(partition.0),
+        version: Some(version_out(version)),
+    };
     list.into_iter().map(item).collect()
 }
 

@@ -77,41 +77,55 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
 
 fn hello() -> impl Strategy<Value = Hello> {
     let table = option::of((any::<u128>().prop_map(ClusterId), epoch()));
-    (name(), any::<(u64, u16, u16, u32, u16, bool, u32)>(), table, "[a-z]{0,5}").prop_map(|(name, numbers, table, text)| {
-        let (generation, client_port, peer_port, factor, partitions, joining, protocol) = numbers;
-        Hello {
-            cluster_name: text.clone(),
-            name,
-            generation: Generation(generation),
-            client_port,
-            peer_port,
-            environment: text.clone(),
-            default_map: text.clone(),
-            factor,
-            partitions,
-            zone: text,
-            table,
-            joining,
-            protocol,
-        }
-    })
+    (name(), any::<(u64, u16, u16, u32, u16, bool, u32)>(), table, "[a-z]{0,5}").prop_map(
+        |(name, numbers, table, text)| {
+            let (generation, client_port, peer_port, factor, partitions, joining, protocol) = numbers;
+            Hello {
+                cluster_name: text.clone(),
+                name,
+                generation: Generation(generation),
+                client_port,
+                peer_port,
+                environment: text.clone(),
+                default_map: text.clone(),
+                factor,
+                partitions,
+                zone: text,
+                table,
+                joining,
+                protocol,
+            }
+        },
+    )
 }
 
 fn table() -> impl Strategy<Value = Table> {
-    let member = (name(), any::<(u32, u64, u16, u16)>(), state()).prop_map(|(name, (id, generation, client_port, peer_port), state)| {
-        Member { id: MemberId(id), name, generation: Generation(generation), state, client_port, peer_port, zone: "z".into() }
+    let member = (name(), any::<(u32, u64, u16, u16)>(), state()).prop_map(
+        |(name, (id, generation, client_port, peer_port), state)| Member {
+            id: MemberId(id),
+            name,
+            generation: Generation(generation),
+            state,
+            client_port,
+            peer_port,
+            zone: "z".into(),
+        },
+    );
+    let copy = any::<(u32, bool, u64)>().prop_map(|(member, in_sync, since)| Copy {
+        member: MemberId(member),
+        in_sync,
+        since,
     });
-    let copy = any::<(u32, bool, u64)>().prop_map(|(member, in_sync, since)| Copy { member: MemberId(member), in_sync, since });
-    let assignment = (any::<u64>(), vec(copy, 0..4), option::of(any::<u32>())).prop_map(|(epoch, copies, from)| Assignment {
-        epoch: PartitionEpoch(epoch),
-        copies,
-        from: from.map(MemberId),
+    let assignment = (any::<u64>(), vec(copy, 0..4), option::of(any::<u32>())).prop_map(|(epoch, copies, from)| {
+        Assignment { epoch: PartitionEpoch(epoch), copies, from: from.map(MemberId) }
     });
     let numbers = any::<(u128, u64, u32, u32)>();
-    (epoch(), live(), numbers, vec(member, 0..4), vec(assignment, 1..6)).prop_map(|(epoch, live, numbers, members, partitions)| {
-        let (cluster, hash_seed, quorum, next_member) = numbers;
-        Table { cluster: ClusterId(cluster), epoch, hash_seed, live, quorum, next_member, members, partitions }
-    })
+    (epoch(), live(), numbers, vec(member, 0..4), vec(assignment, 1..6)).prop_map(
+        |(epoch, live, numbers, members, partitions)| {
+            let (cluster, hash_seed, quorum, next_member) = numbers;
+            Table { cluster: ClusterId(cluster), epoch, hash_seed, live, quorum, next_member, members, partitions }
+        },
+    )
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -146,8 +160,11 @@ fn control() -> impl Strategy<Value = Message> {
         (epoch(), epoch(), option::of(table().prop_map(Box::new)))
             .prop_map(|(asked, promised, taken)| Message::Promise { asked, promised, taken }),
         table().prop_map(|table| Message::Propose(Box::new(table))),
-        (epoch(), epoch(), handed_over())
-            .prop_map(|(epoch, promised, handed_over)| Message::Taken { epoch, promised, handed_over }),
+        (epoch(), epoch(), handed_over()).prop_map(|(epoch, promised, handed_over)| Message::Taken {
+            epoch,
+            promised,
+            handed_over
+        }),
         (table(), handed_over())
             .prop_map(|(table, handed_over)| Message::InForce { table: Box::new(table), handed_over }),
         Just(Message::TableWanted),
@@ -159,12 +176,16 @@ fn data() -> impl Strategy<Value = Message> {
     let numbers = || (partition(), any::<u64>().prop_map(PartitionEpoch), version());
     let outcome = prop_oneof![bytes().prop_map(Forwarded::Reply), any::<u64>().prop_map(Forwarded::NotExecuted)];
     prop_oneof![
-        (numbers(), records(), any::<(u64, u64)>()).prop_map(|((partition, epoch, previous), records, (stable, probe))| {
-            Message::Append(Append { partition, epoch, previous, records, stable, probe })
-        }),
-        (numbers(), records(), any::<(u64, Option<u64>)>()).prop_map(|((partition, epoch, at), entries, (from, next))| {
-            Message::Chunk(Chunk { partition, epoch, at, from, next, entries })
-        }),
+        (numbers(), records(), any::<(u64, u64)>()).prop_map(
+            |((partition, epoch, previous), records, (stable, probe))| {
+                Message::Append(Append { partition, epoch, previous, records, stable, probe })
+            }
+        ),
+        (numbers(), records(), any::<(u64, Option<u64>)>()).prop_map(
+            |((partition, epoch, at), entries, (from, next))| {
+                Message::Chunk(Chunk { partition, epoch, at, from, next, entries })
+            }
+        ),
         (numbers(), any::<(bool, bool, bool, u64, Option<u64>)>()).prop_map(|((partition, epoch, version), rest)| {
             let (gap, refused, pressure, probe, needs_from) = rest;
             Message::Confirm(Confirm { partition, epoch, version, gap, refused, needs_from, probe, pressure })
@@ -237,7 +258,11 @@ fn a_deadline_travels_as_time_left_between_clocks_that_have_nothing_in_common() 
 fn a_kind_from_a_newer_program_is_nothing_and_a_broken_one_is_an_error() {
     let newer = wire::Message::decode(&[0xfa, 0x07, 0x02, 0x08, 0x01][..]).unwrap();
     assert_eq!(from_wire(newer, NOW), Ok(None));
-    let wide = Kind::Confirm(wire::Confirm { partition: 70_000, version: Some(wire::Version::default()), ..Default::default() });
+    let wide = Kind::Confirm(wire::Confirm {
+        partition: 70_000,
+        version: Some(wire::Version::default()),
+        ..Default::default()
+    });
     assert_eq!(from_wire(wire::Message { kind: Some(wide) }, NOW), Err(Malformed::Range("partition", 70_000)));
     let empty = wire::Message { kind: Some(Kind::Heartbeat(wire::Heartbeat::default())) };
     assert_eq!(from_wire(empty, NOW), Err(Malformed::Missing("taken")));

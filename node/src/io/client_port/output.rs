@@ -4,32 +4,16 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::logic::resp::Sink;
+
 /// A value of this size is not copied into the buffer but written from where it is.
 const SHARED_FROM: usize = 16 << 10;
 /// A buffer that grew beyond this is given back once it is empty.
 const KEEP: usize = 64 << 10;
 
-/// Where a reply is written to.
-pub trait Sink {
-    /// Appends bytes.
-    fn put(&mut self, bytes: &[u8]);
-    /// Appends a value, which may be shared instead of copied.
-    fn put_value(&mut self, value: &Bytes);
-}
-
-impl Sink for BytesMut {
-    fn put(&mut self, bytes: &[u8]) {
-        self.put_slice(bytes);
-    }
-
-    fn put_value(&mut self, value: &Bytes) {
-        self.put_slice(value);
-    }
-}
-
 /// Bytes in the order in which they go out; long values are shared with the store.
 #[derive(Debug, Default)]
-pub struct Output {
+pub(super) struct Output {
     /// Before `tail`.
     queue: VecDeque<Bytes>,
     queued: usize,
@@ -106,7 +90,7 @@ mod tests {
                 let mut slices = [IoSlice::new(&[]); 3];
                 let count = output.chunks_vectored(&mut slices);
                 prop_assert!(count > 0);
-                let all = slices[..count].concat();
+                let all = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
                 let taken = step.min(all.len());
                 written.extend_from_slice(&all[..taken]);
                 output.advance(taken);
