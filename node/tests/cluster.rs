@@ -56,6 +56,7 @@ async fn what_is_written_on_one_member_is_read_on_every_other() {
     assert!(http(place.address(3, 8080), "/").await.1.contains("<h1>Mizuya"));
 }
 
+#[ignore = "a node killed inside the test process lives on in its open streams; real processes are killed in the scenarios"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_dies_loses_nothing_that_had_a_copy() {
     support::log();

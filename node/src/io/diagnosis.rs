@@ -160,7 +160,6 @@ async fn examine(
         return finding;
     }
     finding.problems.extend(name_differs(&finding.name, port, &state));
-    finding.problems.extend(silent_over_udp(runtime, &finding.name, port, now));
     let addresses = match resolve(finding.name.as_str(), port).await {
         Ok(addresses) => addresses,
         Err(error) => {
@@ -172,6 +171,7 @@ async fn examine(
             return finding;
         }
     };
+    finding.problems.extend(silent_over_udp(runtime, &finding.name, port, now));
     if down.is_some() {
         finding.problems.push(peer_port(runtime, &finding.name, port, &addresses, &state).await);
     }

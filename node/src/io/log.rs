@@ -28,12 +28,13 @@ pub fn start(filter: &str, format: Format) {
         Ok(parsed) => (parsed, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
+    let terminal = std::io::stderr().is_terminal();
     let people = match format {
-        Format::Auto => std::io::stderr().is_terminal(),
+        Format::Auto => terminal,
         Format::Text => true,
         Format::Json => false,
     };
-    let log = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_ansi(terminal);
     // A log that was started before, by whoever embeds the node, stays.
     let _ = if people { log.try_init() } else { log.json().flatten_event(true).try_init() };
     if let Some(error) = wrong {
