@@ -317,7 +317,8 @@ fn fill(observed: &Observed, operation: Operation, plan: &mut Plan) {
     }
 }
 
-/// The next move: a roll's step that is under way is finished first, then nodes are removed, then others are rolled.
+/// The next move: a roll's step that is under way is finished first, and a broken pod is replaced first; then nodes are
+/// removed, then others are rolled.
 fn next_operation(observed: &Observed) -> Operation {
     if observed.stateful_set.is_none() {
         return Operation::default();
@@ -326,7 +327,7 @@ fn next_operation(observed: &Observed) -> Operation {
     let wanted = observed.wanted_replicas();
     let removing = live > wanted;
     let rolling = roll::under_way(observed);
-    if removing && rolling.is_none_or(|ordinal| ordinal == live - 1) {
+    if removing && rolling.is_none_or(|ordinal| ordinal == live - 1) && !roll::must_go_first(observed, live - 1) {
         return scale_down::next(observed, wanted);
     }
     roll::next(observed)

@@ -6,11 +6,14 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
-use mizuya_wire::{admin::Totals, quorum::Posture};
+use mizuya_wire::{
+    admin::{MemberState, Totals},
+    quorum::Posture,
+};
 
 use super::{
     children::Child,
-    observed::{Observed, PodFacts},
+    observed::{Observed, PodFacts, is},
     plan::{Plan, Say, Step},
     validate,
 };
@@ -149,31 +152,28 @@ fn drain(observed: &Observed, plan: &Plan, before: &CacheClusterStatus) -> Optio
     }))
 }
 
-/// Totals of each member: its own word where it was asked, else what another knows from its last heartbeat.
-fn totals(observed: &Observed) -> BTreeMap<String, Totals> {
-    let mut totals = BTreeMap::new();
+/// Totals of each member: its own word where it was asked, else what another knows from its last heartbeat. None while
+/// that is not known of every member.
+fn totals(observed: &Observed) -> Option<BTreeMap<String, Totals>> {
     let id = observed.id();
-    for (_, view) in observed.answers().filter(|(_, view)| view.epoch > 0 || !observed.is_clustered()) {
-        for member in &view.members {
-            if let Some(figures) = member.totals {
-                totals.entry(member.name.clone()).or_insert(figures);
-            }
-        }
-    }
-    for (ordinal, view) in observed.answers() {
-        if let Some(figures) = view.totals {
-            totals.insert(id.member(ordinal), figures);
-        }
-    }
-    totals
+    let own = |name: &str| {
+        let view = observed.views.get(&id.ordinal_of_member(name)?)?.as_ref().ok()?;
+        view.totals
+    };
+    let (_, view) = observed.answers().filter(|(_, view)| view.epoch > 0).max_by_key(|(_, view)| view.epoch)?;
+    let known = |totals: &Totals| totals.max_bytes > 0;
+    view.members
+        .iter()
+        .filter(|member| !is(member, MemberState::Down) && !is(member, MemberState::Away))
+        .map(|member| Some((member.name.clone(), own(&member.name).or(member.totals).filter(known)?)))
+        .collect()
 }
 
 /// The first figures are those of a cluster that is complete.
 fn figures(observed: &Observed, plan: &Plan, before: &CacheClusterStatus) -> Option<Figures> {
-    let totals = totals(observed);
-    if totals.is_empty() || (before.figures.is_none() && plan.say != Say::Reached) {
+    let Some(totals) = totals(observed).filter(|_| before.figures.is_some() || plan.say == Say::Reached) else {
         return before.figures.clone();
-    }
+    };
     let sum = |figure: fn(&Totals) -> u64| totals.values().map(figure).sum::<u64>();
     let (hits, misses) = (sum(|t| t.hits), sum(|t| t.misses));
     let (bytes, max_bytes) = (sum(|t| t.bytes), sum(|t| t.max_bytes));
@@ -236,8 +236,7 @@ fn problems(observed: &Observed, before: &CacheClusterStatus) -> Vec<ProblemStat
 }
 
 fn rejected_callers(observed: &Observed) -> Option<i64> {
-    let totals = totals(observed);
-    (!totals.is_empty()).then(|| totals.values().map(|totals| totals.rejected_callers as i64).sum())
+    Some(totals(observed)?.values().map(|totals| totals.rejected_callers as i64).sum())
 }
 
 /// A word that conditions take as a reason.

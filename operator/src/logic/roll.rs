@@ -35,6 +35,13 @@ pub fn under_way(observed: &Observed) -> Option<u32> {
     candidates.copied().find(|ordinal| leaves(ordinal) || observed.pods.get(ordinal).is_some_and(|pod| pod.terminating))
 }
 
+/// Whether an outdated pod other than `except` is not ready: until it is replaced, no gate opens for anything else.
+pub fn must_go_first(observed: &Observed, except: u32) -> bool {
+    let outdated = observed.outdated().unwrap_or_default();
+    let mut others = outdated.iter().filter(|ordinal| **ordinal != except && **ordinal < observed.live_replicas());
+    others.any(|ordinal| observed.pods.get(ordinal).is_some_and(|pod| !pod.ready))
+}
+
 /// The next move towards a cluster where no pod is outdated.
 pub fn next(observed: &Observed) -> Operation {
     let live = observed.live_replicas();
@@ -58,8 +65,12 @@ pub fn next(observed: &Observed) -> Operation {
         return Operation::ask_all();
     }
     let left = candidates.len();
-    let chosen =
-        under_way(observed).and_then(|ordinal| candidates.iter().find(|(i, _)| *i == ordinal)).or(candidates.first());
+    let under_way = under_way(observed);
+    let chosen = candidates
+        .iter()
+        .find(|(ordinal, _)| Some(*ordinal) == under_way)
+        .or_else(|| candidates.iter().find(|(_, pod)| !pod.ready))
+        .or(candidates.first());
     let Some((ordinal, pod)) = chosen else { return Operation::default() };
     replace(observed, *ordinal, pod, left)
 }

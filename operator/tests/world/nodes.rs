@@ -188,6 +188,9 @@ impl Nodes {
         if self.copies.is_empty() && !takers.is_empty() {
             self.copies = (0..PARTITIONS).map(|p| (p, vec![takers[p as usize % takers.len()]])).collect();
         }
+        for holders in self.copies.values_mut().filter(|holders| holders.is_empty()) {
+            holders.extend(takers.first()); // what was lost is lost; the keys are served again, empty
+        }
         let mut moves = SPEED;
         let factor = self.factor(cluster);
         let leaving: BTreeMap<u32, Intent> =
@@ -253,6 +256,7 @@ impl Nodes {
             backups: held - primaries,
             drained,
             epoch: self.epoch,
+            totals: Some(Totals { bytes: member.bytes, max_bytes: member.max_bytes, ..Totals::default() }),
             ..MemberSummary::default()
         }
     }
