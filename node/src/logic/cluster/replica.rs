@@ -24,7 +24,6 @@ use super::{
     table::{PartitionEpoch, Version},
 };
 use crate::logic::{
-    clock::Millis,
     keyspace::Partition,
     node::Origin,
     resp::Reply,
@@ -33,8 +32,6 @@ use crate::logic::{
 
 /// Most bytes of changes that a primary keeps for copies that have not confirmed them; beyond, writes are refused.
 pub const MAX_LOG_BYTES: usize = 8 << 20;
-/// Most requests of one partition that wait for its primary to begin.
-pub const MAX_HELD: usize = 4096;
 /// How long a request waits for a primary to begin (rule T2).
 pub const HOLD: Duration = Duration::from_secs(1);
 /// How long a write waits for its copies before its outcome is given up as unknown.
@@ -48,17 +45,6 @@ pub const CHUNK_BYTES: usize = 128 << 10;
 
 /// A reply that became due, and for whom.
 pub type Due = (Origin, Reply);
-
-/// A request that waits for the primary to begin.
-#[derive(Debug)]
-pub struct Held {
-    /// Who asked.
-    pub origin: Origin,
-    /// What.
-    pub words: Vec<Bytes>,
-    /// Until when it is worth waiting.
-    pub deadline: Millis,
-}
 
 /// One member's part in one partition.
 pub struct Replica {
@@ -118,7 +104,7 @@ impl Replica {
 
     /// Whether requests wait here for something.
     pub fn is_waiting(&self) -> bool {
-        matches!(&self.role, Role::Primary(primary) if !primary.held.is_empty() || !primary.writes.is_empty() || !primary.reads.is_empty())
+        matches!(&self.role, Role::Primary(primary) if !primary.writes.is_empty() || !primary.reads.is_empty())
     }
 
     /// Names of the copies that should hear of changes.

@@ -1,7 +1,7 @@
 //! Commands on a primary: when they run, when they are refused, and when their replies are due (rules W2, Q1).
 
 use super::{
-    Begin, Due, Held, MAX_HELD, MAX_LOG_BYTES, Replica, Role, WRITE_TIMEOUT,
+    Begin, Due, MAX_LOG_BYTES, Replica, Role, WRITE_TIMEOUT,
     primary::{PendingRead, PendingWrite},
 };
 use crate::logic::{
@@ -18,8 +18,8 @@ use crate::logic::{
 pub enum Standing {
     /// Yes.
     Serving,
-    /// Soon: hold the request.
-    Beginning,
+    /// At this time at the latest.
+    Beginning(Millis),
     /// This member is not the primary, or hands over.
     Elsewhere,
 }
@@ -32,13 +32,10 @@ impl Replica {
         if primary.frozen.is_some() {
             return Standing::Elsewhere;
         }
-        let begun = match primary.begin {
-            Begin::Now => true,
-            Begin::At(version, time) => last >= version || now >= time,
-            Begin::After(time) => now >= time,
-        };
-        if !begun {
-            return Standing::Beginning;
+        match primary.begin {
+            Begin::At(version, time) if last < version && now < time => return Standing::Beginning(time),
+            Begin::After(time) if now < time => return Standing::Beginning(time),
+            _ => {}
         }
         if primary.begin != Begin::Now {
             primary.begin = Begin::Now;
@@ -47,35 +44,10 @@ impl Replica {
         Standing::Serving
     }
 
-    /// Keeps a request until this primary begins. Gives it back if too many wait.
-    pub fn hold(&mut self, held: Held) -> Result<(), Held> {
-        match &mut self.role {
-            Role::Primary(primary) if primary.held.len() < MAX_HELD => {
-                primary.held.push_back(held);
-                Ok(())
-            }
-            _ => Err(held),
-        }
-    }
-
-    /// Requests that need not wait any longer: all, once this primary has begun.
-    pub fn release(&mut self, now: Millis) -> Vec<Held> {
-        if self.standing(now) == Standing::Beginning {
-            return Vec::new();
-        }
-        let Role::Primary(primary) = &mut self.role else { return Vec::new() };
-        primary.held.drain(..).collect()
-    }
-
-    /// Requests that have waited for too long.
+    /// Replies that have waited for copies for too long.
     pub fn overdue(&mut self, now: Millis, due: &mut Vec<Due>) {
         let partition = self.partition;
         let Role::Primary(primary) = &mut self.role else { return };
-        while primary.held.front().is_some_and(|held| now >= held.deadline) {
-            if let Some(held) = primary.held.pop_front() {
-                due.push((held.origin, not_begun(partition)));
-            }
-        }
         while primary.writes.front().is_some_and(|write| now >= write.deadline) {
             if let Some(PendingWrite { origin: Some(origin), .. }) = primary.writes.pop_front() {
                 due.push((origin, outcome_unknown(partition)));

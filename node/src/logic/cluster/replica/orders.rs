@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    Due, FREEZE, Held, Replica, Role, copy_state::CopyState, following::Following, outcome_unknown, primary::Primary,
+    Due, FREEZE, Replica, Role, copy_state::CopyState, following::Following, outcome_unknown, primary::Primary,
 };
 use crate::logic::{
     clock::Millis,
@@ -49,9 +49,8 @@ impl Replica {
         self.floor = self.floor.max(epoch);
     }
 
-    /// Carries out what a table in force says. Requests that were held for a role that ended come back, to be sent
-    /// where they belong; replies that can never come are given up.
-    pub fn obey(&mut self, orders: &Orders<'_>, now: Millis, due: &mut Vec<Due>) -> Vec<Held> {
+    /// Carries out what a table in force says. Replies that can never come are given up.
+    pub fn obey(&mut self, orders: &Orders<'_>, now: Millis, due: &mut Vec<Due>) {
         let assignment = orders.assignment;
         let mine = assignment.copies.iter().find(|copy| copy.member == orders.me).copied();
         self.floor = self.floor.max(assignment.epoch);
@@ -63,29 +62,27 @@ impl Replica {
         }
         if assignment.primary() == Some(orders.me) {
             self.lead(orders, now);
-            Vec::new()
         } else {
-            let held = if matches!(self.role, Role::Primary(_)) { self.step_down(due) } else { Vec::new() };
+            if matches!(self.role, Role::Primary(_)) {
+                self.step_down(due);
+            }
             self.follow(assignment, mine, orders);
-            held
         }
     }
 
-    fn resign(&mut self, due: &mut Vec<Due>) -> Vec<Held> {
-        let held = self.step_down(due);
+    fn resign(&mut self, due: &mut Vec<Due>) {
+        self.step_down(due);
         if !matches!(self.role, Role::None) || !self.store.is_empty() {
             self.start_from(Version::default());
         }
         self.role = Role::None;
-        held
     }
 
-    fn step_down(&mut self, due: &mut Vec<Due>) -> Vec<Held> {
-        let Role::Primary(primary) = std::mem::replace(&mut self.role, Role::None) else { return Vec::new() };
+    fn step_down(&mut self, due: &mut Vec<Due>) {
+        let Role::Primary(primary) = std::mem::replace(&mut self.role, Role::None) else { return };
         let unknown = |origin: Origin| (origin, outcome_unknown(self.partition));
         due.extend(primary.writes.into_iter().filter_map(|write| write.origin).map(unknown));
         due.extend(primary.reads.into_iter().map(|read| unknown(read.origin)));
-        primary.held.into_iter().collect()
     }
 
     fn follow(&mut self, assignment: &Assignment, mine: Copy, orders: &Orders<'_>) {
@@ -129,7 +126,6 @@ impl Replica {
                 copies: BTreeMap::new(),
                 writes: VecDeque::new(),
                 reads: VecDeque::new(),
-                held: VecDeque::new(),
                 // Whatever this copy has may have been acknowledged.
                 acknowledged: self.last.sequence,
                 probe: 0,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Begin, Held, copy_state::CopyState};
+use super::{Begin, copy_state::CopyState};
 use crate::logic::{
     clock::Millis,
     cluster::{member::MemberId, table::PartitionEpoch},
@@ -18,7 +18,6 @@ pub(super) struct Primary {
     pub(super) copies: BTreeMap<MemberId, CopyState>,
     pub(super) writes: VecDeque<PendingWrite>,
     pub(super) reads: VecDeque<PendingRead>,
-    pub(super) held: VecDeque<Held>,
     pub(super) acknowledged: u64,
     pub(super) probe: u64,
     /// Set while a table that takes the role away is being brought into force.
