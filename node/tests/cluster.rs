@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "cluster/leaving.rs"]
+mod leaving;
+
 use std::time::{Duration, Instant};
 
 use mizuya_node::io::shutdown;

@@ -17,7 +17,7 @@ impl Pair {
         let name = |number: usize| MemberName::from(["a", "b"][number]);
         let nodes = [0, 1].map(|number| {
             let generation = Generation(7 + number as u64);
-            (Node::new(config(name(number), name(1 - number), generation), clock), name(number), generation)
+            (Node::new(config(name(number), &name(1 - number), generation), clock), name(number), generation)
         });
         let mut pair = Self { nodes, clock };
         for number in [0, 1] {
@@ -57,7 +57,7 @@ impl Pair {
     }
 }
 
-fn config(name: MemberName, peer: MemberName, generation: Generation) -> Config {
+fn config(name: MemberName, peer: &MemberName, generation: Generation) -> Config {
     Config {
         identity: Identity {
             cluster_name: "test".to_owned(),
