@@ -1,10 +1,13 @@
 //! What a node tells about itself and the cluster.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use mizuya_wire::admin;
 
-use super::{Clock, MemberName, Millis, Node, control::Control};
+use super::{
+    Clock, MemberName, Node,
+    control::{Control, Refused},
+};
 use crate::logic::cluster::{
     bootstrap::Beginning,
     member::{Intent, Member, State},
@@ -73,7 +76,7 @@ impl Node {
     }
 
     fn why_no_table(&self, control: &Control, clock: Clock) -> String {
-        if let Some((refusal, _)) = control.refusals.values().max_by_key(|(_, at)| *at) {
+        if let Some(Refused { refusal, .. }) = control.refusals.values().max_by_key(|refused| refused.at) {
             return format!("it was refused: {}", refusal.message);
         }
         let own = self.hello(control);
@@ -114,7 +117,7 @@ impl Node {
             state: admin::MemberState::Joining.into(),
             settings: Some(live_settings(&self.config.live)),
             totals: Some(totals(&own)),
-            problems: self.problems(&control, clock),
+            problems: self.problems(&control),
             partitions: u32::from(self.config.partitions),
             generation: self.config.identity.generation.0,
             environment: self.config.identity.environment.clone(),
@@ -182,13 +185,11 @@ impl Node {
         }
     }
 
-    fn problems(&self, control: &Control, clock: Clock) -> Vec<admin::Problem> {
-        let recent = |at: Millis| clock.now.since(at) < 60_000;
+    fn problems(&self, control: &Control) -> Vec<admin::Problem> {
         let mut problems: Vec<admin::Problem> = control
             .refusals
             .iter()
-            .filter(|(_, (_, at))| recent(*at))
-            .map(|(subject, (refusal, _))| admin::Problem {
+            .map(|(subject, Refused { refusal, .. })| admin::Problem {
                 code: refusal.code.clone(),
                 subject: subject.to_string(),
                 message: refusal.message.clone(),
@@ -213,6 +214,39 @@ impl Node {
             });
         }
         problems
+    }
+
+    /// Configured peers that are known, and whose gossip port is another one than the settings say. They are reached all
+    /// the same as long as others tell of them; a cluster of such settings would never begin (requirement A22).
+    pub fn misdirected_peers(&self) -> Vec<admin::Problem> {
+        let mut known: BTreeMap<MemberName, (u16, u16)> = BTreeMap::new();
+        {
+            let control = self.control.lock();
+            let heard = control.heard.iter();
+            known.extend(heard.map(|(name, heard)| (name.clone(), (heard.hello.client_port, heard.hello.peer_port))));
+        }
+        if let Some(table) = &self.routing.load().table {
+            let members = table.members.iter();
+            known.extend(members.map(|member| (member.name.clone(), (member.client_port, member.peer_port))));
+        }
+        let judge = |(host, port): &(String, u16)| {
+            let (client, peer) = *known.get(&MemberName::from(host.as_str()))?;
+            (*port != peer).then(|| {
+                let (code, what) = if *port == client {
+                    ("PeerPortIsClientPort", format!("the client port {port}"))
+                } else {
+                    ("PeerPortDiffers", format!("port {port}"))
+                };
+                admin::Problem {
+                    code: code.to_owned(),
+                    subject: format!("{host}:{port}"),
+                    message: format!(
+                        "peers: '{host}:{port}' names {what}; peers are reached on {peer} (client port + 2), write '{host}:{peer}'"
+                    ),
+                }
+            })
+        };
+        self.config.peers.iter().filter_map(judge).collect()
     }
 
     /// What this member holds of a partition, primary or copy, and the last change that it has. For comparing copies.
