@@ -258,11 +258,13 @@ impl World {
         }
         let (_, decided) = self.decide();
         panic!(
-            "no rest after {most} s: {:?} {:?}\n{}\n{:#?}",
+            "no rest after {most} s: {:?} {:?}, {} nodes are wanted\n{}\n{:?}\n{:?}",
             decided.say,
-            decided.steps.len(),
+            decided.steps,
+            decided.replicas,
             self.story.join("\n"),
-            self.nodes
+            self.nodes,
+            self.kubernetes.pods
         );
     }
 
