@@ -5,7 +5,7 @@
 mod world;
 
 use mizuya_operator::{
-    crd::{CacheClusterSpec, ScaleDown},
+    crd::{CacheClusterSpec, ReplicasFrom, ScaleDown},
     logic::{
         children::Child,
         plan::{Say, plan},
@@ -353,6 +353,19 @@ fn replicas_that_nobody_wrote_are_no_wish() {
     assert_eq!(world.kubernetes.replicas(), 3);
 }
 
+/// The API server notes no owner of what is written through /scale when nobody owned it before.
+#[test]
+fn what_came_through_scale_is_a_wish_that_nobody_owns() {
+    let mut world = World::settled(3);
+    world.cluster.metadata.managed_fields = None;
+    for replicas in [5, 3, 4, 3] {
+        world.edit(|spec| spec.replicas = replicas);
+        world.run_until_rest(600);
+        assert_eq!(world.kubernetes.replicas(), replicas as u32);
+        assert_eq!(world.cluster.status.as_ref().unwrap().replicas_from, ReplicasFrom::Scale);
+    }
+}
+
 #[test]
 fn a_hand_edit_of_a_rendered_field_is_undone_and_of_another_is_not() {
     let mut world = World::settled(3);
@@ -371,7 +384,14 @@ fn a_pod_that_vanished_beyond_the_replicas_is_forgotten() {
     let mut world = World::settled(3);
     world.nodes.members.insert(
         7,
-        world::nodes::Member { state: MemberState::Down, leaving: None, running: false, bytes: 0, max_bytes: 0 },
+        world::nodes::Member {
+            state: MemberState::Down,
+            leaving: None,
+            running: false,
+            away_for: 0,
+            bytes: 0,
+            max_bytes: 0,
+        },
     );
     world.run(2);
     assert_eq!(world.story, ["forget 7"]);

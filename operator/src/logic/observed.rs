@@ -15,7 +15,7 @@ use mizuya_wire::admin::{Intent, MemberState, MemberSummary, StatusReply};
 use serde_json::Value;
 
 use super::children::{CONTAINER, Child, HANDED_OVER, Identity};
-use crate::crd::{CacheCluster, Mode};
+use crate::crd::{CacheCluster, DEFAULT_REPLICAS, Mode, ReplicasFrom};
 
 /// Label that Kubernetes puts on the pods of a `StatefulSet`: the revision of the template that they were made from.
 const REVISION: &str = "controller-revision-hash";
@@ -175,18 +175,26 @@ impl Observed {
         replicas.unwrap_or_default().max(0) as u32
     }
 
-    /// Whether somebody wrote `spec.replicas`, or it is only the schema's default (rule O4).
-    pub fn replicas_are_managed(&self) -> bool {
+    /// Whose wish `spec.replicas` is (rule O4). A number that nobody owns and that is not the default came through
+    /// `/scale`; so did the default when the number before it had. But a default that takes the place of a number which
+    /// somebody owned is what is left when its owner gives it up.
+    pub fn replicas_from(&self) -> ReplicasFrom {
         let entries = self.cluster.metadata.managed_fields.iter().flatten();
-        entries
-            .filter_map(|entry| entry.fields_v1.as_ref())
-            .any(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+        let mut fields = entries.filter_map(|entry| entry.fields_v1.as_ref());
+        let before = self.cluster.status.as_ref().map(|status| status.replicas_from);
+        if fields.any(|fields| fields.0.pointer("/f:spec/f:replicas").is_some()) {
+            ReplicasFrom::Spec
+        } else if self.cluster.spec.replicas != DEFAULT_REPLICAS || before == Some(ReplicasFrom::Scale) {
+            ReplicasFrom::Scale
+        } else {
+            ReplicasFrom::Default
+        }
     }
 
-    /// Pods that are wanted: the spec's number, or on an existing cluster what is there when nobody wrote one (O4).
+    /// Pods that are wanted: the spec's number, or on an existing cluster what is there when it is nobody's wish (O4).
     pub fn wanted_replicas(&self) -> u32 {
         match &self.stateful_set {
-            Some(_) if !self.replicas_are_managed() => self.live_replicas().max(1),
+            Some(_) if self.replicas_from() == ReplicasFrom::Default => self.live_replicas().max(1),
             _ => self.cluster.spec.replicas.max(1) as u32,
         }
     }
