@@ -110,13 +110,14 @@ impl Node {
             }
             let mut overdue = Vec::new();
             self.waiting.change(partition, |queue| {
-                overdue.extend(extract_overdue(queue, clock.now));
+                // First what can be served, also late: where this process itself stood still, nobody else is to blame.
                 while let Some(first) = queue.pop_front() {
                     if let Err(first) = self.serve(first, moment, effects) {
                         queue.push_front(first);
                         break;
                     }
                 }
+                overdue.extend(extract_overdue(queue, clock.now));
             });
             for waiting in overdue {
                 let reply = self.cluster_quorum(clock).unwrap_or_else(|| not_begun(partition));
