@@ -77,6 +77,8 @@ pub(super) struct Taking {
     pub(super) coordinator: MemberName,
     pub(super) epoch: Epoch,
     pub(super) partitions: Vec<Partition>,
+    /// A lease of a member that the table leaves out may run until then (rule W7).
+    pub(super) leases_until: Millis,
 }
 
 #[derive(Default)]
@@ -124,10 +126,20 @@ impl Control {
         refused.chain(self.heard.iter().map(|(name, heard)| (name.clone(), heard.hello.peer_port)))
     }
 
-    /// Starts of voters that have ended for certain (see [`Replaced`]).
-    pub(super) fn replaced(&self, table: &Table, now: Millis) -> Replaced {
-        let fresh = self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH);
+    /// Starts of voters that have ended for certain (see [`Replaced`]), and so long ago that no lease that they have
+    /// confirmed runs any more (rule W7).
+    pub(super) fn replaced(&self, table: &Table, lease: Duration, now: Millis) -> Replaced {
+        let fresh =
+            self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH && heard.since + lease <= now);
         fresh.filter_map(|heard| replaces(table, &heard.hello)).map(|(id, _)| id).collect()
+    }
+
+    fn hears(&mut self, from: &MemberName, hello: Hello, now: Millis) {
+        let known = self.heard.get(from).map(|heard| (heard.hello.generation, heard.since));
+        if known.is_some() || self.heard.len() < MAX_ACQUAINTANCES {
+            let since = known.filter(|(generation, _)| *generation == hello.generation).map_or(now, |(_, since)| since);
+            self.heard.insert(from.clone(), Heard { hello, at: now, since });
+        }
     }
 
     fn remember(&mut self, change: Change, now: Millis) {
@@ -311,7 +323,7 @@ impl Node {
             Message::Refused(refusal) => Self::refused(control, from, (&refusal, None), clock, effects),
             Message::Heartbeat { sent, taken, in_force, totals } => {
                 control.pulses.heartbeat(from, generation, clock.now, (taken, in_force), totals);
-                self.answer_heartbeat(control, from, generation, (sent, in_force), effects);
+                self.answer_heartbeat(control, (from, generation), (sent, in_force), clock, effects);
             }
             Message::HeartbeatAck { sent, confirms } => {
                 control.pulses.answer(from, generation, clock.now, Millis(sent), confirms);
@@ -352,17 +364,13 @@ impl Node {
             return self.send(from, Message::Refused(refusal), effects);
         }
         control.refusals.remove(from);
-        if control.heard.len() < MAX_ACQUAINTANCES || control.heard.contains_key(from) {
-            control.heard.insert(from.clone(), Heard { hello, at: clock.now });
-        }
+        control.hears(from, hello, clock.now);
         self.send(from, Message::Welcome(own), effects);
     }
 
     fn welcome_from(control: &mut Control, from: &MemberName, hello: Hello, clock: Clock) {
         control.refusals.remove(from);
-        if control.heard.len() < MAX_ACQUAINTANCES || control.heard.contains_key(from) {
-            control.heard.insert(from.clone(), Heard { hello, at: clock.now });
-        }
+        control.hears(from, hello, clock.now);
     }
 
     fn refused(
@@ -386,9 +394,9 @@ impl Node {
     fn answer_heartbeat(
         &self,
         control: &mut Control,
-        from: &MemberName,
-        generation: Generation,
+        (from, generation): (&MemberName, Generation),
         (sent, theirs): (u64, Epoch),
+        clock: Clock,
         effects: &mut Effects,
     ) {
         let confirms = control
@@ -396,6 +404,9 @@ impl Node {
             .taken()
             .and_then(|table| table.start(from, generation))
             .is_some_and(|member| member.state.is_live());
+        if confirms {
+            control.pulses.grant(from, generation, clock.now);
+        }
         self.send(from, Message::HeartbeatAck { sent, confirms }, effects);
         let ours = control.voter.in_force().map(|table| table.epoch).unwrap_or_default();
         if ours > theirs {
