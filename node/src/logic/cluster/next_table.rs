@@ -122,8 +122,11 @@ fn copies_to_stay(table: &Table) -> usize {
 
 impl Next {
     fn mark_states(&mut self, wishes: &Wishes) {
+        let is_down = |member: &Member| wishes.down.contains(&(member.name.clone(), member.generation));
+        // Who never became a voter must not be counted as one because it ended (rule T6).
+        self.table.members.retain(|member| member.state != State::Joining || !is_down(member));
         for member in &mut self.table.members {
-            let down = wishes.down.contains(&(member.name.clone(), member.generation));
+            let down = is_down(member);
             if member.state.is_live() && down {
                 member.state = State::Down;
             }

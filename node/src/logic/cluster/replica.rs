@@ -511,6 +511,16 @@ impl Replica {
         matches!(&self.role, Role::Primary(primary) if !primary.held.is_empty() || !primary.writes.is_empty() || !primary.reads.is_empty())
     }
 
+    /// Requests that wait here, and changes that a primary keeps for its copies.
+    pub fn backlog(&self) -> (usize, usize) {
+        match &self.role {
+            Role::Primary(primary) => {
+                (primary.held.len() + primary.writes.len() + primary.reads.len(), self.log.len())
+            }
+            _ => (0, 0),
+        }
+    }
+
     // ---- the stream, primary's side
 
     /// What a copy should hear next, about `max_bytes` at most. `more` is set if something is left over.
@@ -814,9 +824,10 @@ pub struct Claims {
 }
 
 impl Primary {
-    /// Whether every copy that counts, and enough copies at all, have a change (rule W2).
+    /// Whether every copy that counts, and enough copies in sync, have a change (rule W2). A copy that is still being
+    /// built would not be promoted: what it has does not survive the loss of the others.
     fn holds(&self, sequence: u64) -> bool {
-        let holders = 1 + self.copies.values().filter(|copy| copy.has(sequence)).count();
+        let holders = 1 + self.copies.values().filter(|copy| copy.in_sync && copy.has(sequence)).count();
         holders >= self.write_quorum && self.copies.values().filter(|copy| copy.counts()).all(|copy| copy.has(sequence))
     }
 

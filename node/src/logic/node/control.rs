@@ -22,6 +22,8 @@ use crate::logic::keyspace::Partition;
 
 /// Between two hellos of a node that is not a member.
 const HELLO_INTERVAL: u64 = 300;
+/// How long a hello lets its sender in, in milliseconds: one that still waits repeats it.
+const JOINER_FRESH: u64 = 3 * HELLO_INTERVAL + 100;
 /// Between two sendings of a request to the coordinator.
 const REQUEST_INTERVAL: u64 = 150;
 /// How long a request is repeated, and how long the coordinator remembers it.
@@ -117,6 +119,13 @@ impl Control {
     pub(super) fn replaced(&self, table: &Table, now: Millis) -> Replaced {
         let fresh = self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH);
         fresh.filter_map(|heard| replaces(table, &heard.hello)).map(|(id, _)| id).collect()
+    }
+
+    /// These starts are members now: what they said before must not let them in again once they have left.
+    pub(super) fn admitted(&mut self, table: &Table) {
+        for (name, heard) in &mut self.heard {
+            heard.hello.joining &= table.start(name, heard.hello.generation).is_none();
+        }
     }
 
     fn remember(&mut self, change: Change, now: Millis) {
@@ -578,7 +587,7 @@ impl Wishes {
 }
 
 fn joiners(control: &Control, now: Millis) -> BTreeMap<MemberName, Joiner> {
-    let fresh = control.heard.iter().filter(|(_, heard)| heard.hello.joining && now.since(heard.at) <= HELLO_FRESH);
+    let fresh = control.heard.iter().filter(|(_, heard)| heard.hello.joining && now.since(heard.at) <= JOINER_FRESH);
     let joiner = |hello: &Hello| Joiner {
         generation: hello.generation,
         client_port: hello.client_port,

@@ -62,6 +62,10 @@ struct Moment {
 }
 
 impl Forwards {
+    pub(super) fn count(&self) -> usize {
+        self.open.len() + self.waiting.len()
+    }
+
     /// Numbers of different starts must differ: an answer to a former start may still be under way.
     pub(super) fn new(generation: u64) -> Self {
         Self { next: generation, open: BTreeMap::new(), waiting: VecDeque::new() }
@@ -144,7 +148,12 @@ impl Node {
         self.counters.hits.fetch_add(u64::from(executed.hits), Ordering::Relaxed);
         self.counters.misses.fetch_add(u64::from(executed.misses), Ordering::Relaxed);
         if executed.ops.is_empty() {
-            let reply = replica.answer_read(origin, executed.reply, clock.now);
+            // A write that finds nothing to change still promises what it found: a removal that is still on its way to
+            // the copies must not come undone after this one was acknowledged too.
+            let reply = match commands::access(words) {
+                Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),
+                Access::Read => replica.answer_read(origin, executed.reply, clock.now),
+            };
             if reply.is_none() {
                 self.wake_followers(replica, effects);
             }

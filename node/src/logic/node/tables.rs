@@ -295,6 +295,7 @@ impl Node {
         }
         control.handed_over = handed_over;
         control.pulses.retain(table);
+        control.admitted(table);
         let Some(me) = me else {
             return self.out_of_the_table(control, table, effects);
         };
