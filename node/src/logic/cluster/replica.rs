@@ -249,14 +249,17 @@ impl Replica {
         if fresh && !self.knows(assignment.epoch) {
             self.start_from(Version { epoch: assignment.epoch, sequence: 0 });
         }
-        if assignment.primary() == Some(orders.me) {
+        let leads = assignment.primary() == Some(orders.me);
+        // Also when it is primary again, in another epoch: what waits for the copies of the former one is never answered.
+        let goes_on = leads && self.knows(assignment.epoch);
+        let held =
+            if matches!(self.role, Role::Primary(_)) && !goes_on { self.step_down(due) } else { Vec::new() };
+        if leads {
             self.lead(orders, now);
-            Vec::new()
         } else {
-            let held = if matches!(self.role, Role::Primary(_)) { self.step_down(due) } else { Vec::new() };
             self.follow(assignment, mine, orders);
-            held
         }
+        held
     }
 
     fn knows(&self, epoch: PartitionEpoch) -> bool {

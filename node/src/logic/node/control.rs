@@ -54,6 +54,8 @@ pub(super) struct Control {
     pub(super) leaving: Option<Intent>,
     pub(super) gone: bool,
     pub(super) quorum_lost: Option<Millis>,
+    /// Since when it hears as many voters as the quorum needs, without a break.
+    hears_quorum: Option<Millis>,
     detector: BTreeMap<MemberName, (Generation, bool)>,
     wishes: Remembered,
     requests: Vec<(Change, Millis)>,
@@ -100,6 +102,7 @@ impl Control {
             leaving: None,
             gone: false,
             quorum_lost: None,
+            hears_quorum: None,
             detector: BTreeMap::new(),
             wishes: Remembered::default(),
             requests: Vec::new(),
@@ -459,6 +462,15 @@ impl Node {
     fn watch_quorum(&self, control: &mut Control, clock: Clock) {
         let lost = control.voter.in_force().is_some() && clock.now.0 >= self.lease_until.load(Ordering::Acquire);
         control.quorum_lost = if lost { control.quorum_lost.or(Some(clock.now)) } else { None };
+        if let Some(table) = control.voter.in_force().cloned() {
+            self.listen(control, &table, clock.now);
+        }
+    }
+
+    fn listen(&self, control: &mut Control, table: &Table, now: Millis) {
+        let heard = table.voters().filter(|m| self.reachable(control, &m.name, m.generation, now)).count();
+        let enough = heard >= table.quorum as usize;
+        control.hears_quorum = if enough { control.hears_quorum.or(Some(now)) } else { None };
     }
 
     pub(super) fn reachable(&self, control: &Control, name: &MemberName, generation: Generation, now: Millis) -> bool {
@@ -504,9 +516,10 @@ impl Node {
     pub(super) fn wishes(&self, control: &mut Control, table: &Table, clock: Clock) -> Wishes {
         let now = clock.now;
         control.wishes.forget_old(now);
+        let down = self.down(control, table, now);
         let remembered = &control.wishes;
         Wishes {
-            down: self.down(control, table, now),
+            down,
             joiners: joiners(control, now),
             caught_up: caught_up(control, table),
             overdue: BTreeSet::new(),
@@ -529,8 +542,14 @@ impl Node {
 
     /// Members that the failure detector declared down and that are silent on their streams too; and members that it
     /// never saw, once they have been silent for long (rule T10).
-    fn down(&self, control: &Control, table: &Table, now: Millis) -> BTreeSet<(MemberName, Generation)> {
+    fn down(&self, control: &mut Control, table: &Table, now: Millis) -> BTreeSet<(MemberName, Generation)> {
         let suspicion = self.config.timing.suspicion;
+        // Who was cut off or stood still itself judges nobody before the others had time to be heard again: else its
+        // first table would take members out that run, and their copies with them.
+        self.listen(control, table, now);
+        if control.hears_quorum.is_none_or(|since| now < since + suspicion) {
+            return BTreeSet::new();
+        }
         let is_down = |name: &MemberName, generation: Generation| {
             if self.reachable(control, name, generation, now) {
                 return false;

@@ -395,10 +395,11 @@ fn was_lost(former: &Assignment, now: &Assignment) -> bool {
     !former.copies.is_empty() && former.epoch < now.epoch && anew
 }
 
+/// Whom a proposal goes to: everyone in it, also those that it or an unfinished one before it declared down. They still
+/// count as voters, and when they run after all, their votes may be the ones that are missing.
 fn recipients(table: &Table, base: Option<&Table>) -> Vec<MemberName> {
-    let mut names: Vec<MemberName> = table.live().map(|member| member.name.clone()).collect();
-    let before = base.into_iter().flat_map(Table::live).map(|member| member.name.clone());
-    names.extend(before);
+    let members = table.members.iter().chain(base.into_iter().flat_map(|base| &base.members));
+    let mut names: Vec<MemberName> = members.map(|member| member.name.clone()).collect();
     names.sort();
     names.dedup();
     names
