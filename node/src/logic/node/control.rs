@@ -430,6 +430,7 @@ impl Node {
         self.finish_taking(control, clock, effects);
         self.send_requests(control, clock, effects);
         self.drive_proposer(control, clock, effects);
+        self.give_up_joining(control, clock, effects);
         self.loop_back(control, clock, effects);
     }
 

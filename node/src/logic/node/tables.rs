@@ -10,7 +10,7 @@ use crate::logic::{
     cluster::{
         bootstrap::Beginning,
         member::{MemberId, State},
-        next_table::next_table,
+        next_table::{Known, next_table},
         proposer::{HandedOver, Proposer},
         replica::{Begin, HOLD, Held, Orders},
         table::{Assignment, ClusterId, Epoch, Table, Version},
@@ -108,21 +108,26 @@ impl Node {
             taken.as_ref().and_then(|table| table.start(from, generation)).or_else(|| highest.start(from, generation));
         let Some(id) = known.map(|member| member.id) else { return };
         let replaced = control.replaced(highest, clock.now);
-        let Some(base) = control.proposer.promised(id, asked, taken, &replaced) else { return };
-        self.propose_after(control, &base, asked, clock, effects);
+        let Some((base, complete)) = control.proposer.promised(id, asked, taken, &replaced) else { return };
+        self.propose_after(control, (&base, complete), asked, clock, effects);
     }
 
     fn propose_after(
         &self,
         control: &mut Control,
-        base: &Arc<Table>,
+        (base, complete): (&Arc<Table>, bool),
         epoch: Epoch,
         clock: Clock,
         effects: &mut Effects,
     ) {
         let settled = control.voter.in_force().is_some_and(|table| table.epoch == base.epoch);
+        let known = match (settled, complete) {
+            (true, _) => Known::InForce,
+            (false, true) => Known::ByAll,
+            (false, false) => Known::BySome,
+        };
         let wishes = self.wishes(control, base, clock);
-        let next = next_table(base, &wishes, epoch.counter, settled);
+        let next = next_table(base, &wishes, epoch.counter, known);
         // What somebody has taken may be in force: it is brought into force before anything else.
         let Some(mut table) = next.or_else(|| (!settled).then(|| (**base).clone())) else {
             control.proposer = Proposer::Idle;
@@ -225,7 +230,7 @@ impl Node {
                 return;
             }
             let nothing_to_do =
-                considered.as_ref().is_none_or(|(_, wishes)| next_table(&base, wishes, counter, true).is_none());
+                considered.as_ref().is_none_or(|(_, wishes)| next_table(&base, wishes, counter, Known::InForce).is_none());
             if nothing_to_do {
                 control.considered = considered;
                 return;
@@ -305,6 +310,16 @@ impl Node {
         self.renew_lease(control);
         effects.table_changed = true;
         self.resubmit(held, clock, effects);
+    }
+
+    /// A member that never became a voter, and whose voters have all ended with their memory, begins anew: it holds
+    /// nothing, and nobody else can take it in.
+    pub(super) fn give_up_joining(&self, control: &Control, clock: Clock, effects: &mut Effects) {
+        let Some(table) = control.voter.in_force() else { return };
+        let joins = table.start(self.name(), self.config.identity.generation).is_some_and(|m| m.state == State::Joining);
+        if joins && table.voters().all(|member| control.replaced(table, clock.now).contains(&member.id)) {
+            effects.fatal = Some("all voters of the cluster that it was joining have ended; restarting".to_owned());
+        }
     }
 
     fn out_of_the_table(&self, control: &mut Control, table: &Arc<Table>, effects: &mut Effects) {
