@@ -20,6 +20,8 @@ const CLIENTS: usize = 6;
 const KEYS: u32 = 14;
 /// Longest thinking time between two commands.
 const THINKING: u64 = 250;
+/// How long last reads are asked again when they are refused.
+const PATIENCE: u64 = 12_000;
 /// How long a reply of the transport may be held back in a history, at most: see `Rules::overtime`.
 const OVERTIME: u64 = 10_000;
 
@@ -48,13 +50,15 @@ pub(crate) struct Clients {
     last_success: u64,
     /// What was refused last.
     pub(crate) refusals: Vec<String>,
-    /// Refusals are findings: everything should work.
-    strict: bool,
+    /// Until when a last read that is refused is asked again; after that it is a finding.
+    patience: Option<u64>,
+    /// Last reads that are asked again soon.
+    pub(crate) again: u32,
 }
 
 impl Clients {
     pub(crate) fn is_idle(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.again == 0
     }
 
     /// Partitions start empty from now on.
@@ -172,7 +176,11 @@ impl Cluster {
     }
 
     fn refused(&mut self, asked: &Asked, text: &str) {
-        if self.clients.strict {
+        if let (Some(limit), None) = (self.clients.patience, asked.client) {
+            if self.now < limit {
+                self.clients.again += 1;
+                return self.later(self.now + 100, Event::Reread(asked.name));
+            }
             let text = format!("{:?} is refused although all is quiet: {text}", asked.name);
             self.find(Some(Finding::new(one_table::NAME, text)));
         }
@@ -214,18 +222,26 @@ impl Cluster {
             let text = format!("after 20 s these have no answer: {:?}", self.clients.open);
             return self.find(Some(Finding::new(one_table::NAME, text)));
         }
-        self.clients.strict = true;
+        self.clients.patience = Some(self.now + PATIENCE);
         for name in self.clients.ledger.names() {
-            let alive = self.alive();
-            let node = alive[self.rng.random_range(0..alive.len())];
-            self.read(node, name, None);
+            self.last_read(name);
         }
         if !self.until(20_000, |cluster| cluster.clients.is_idle()) {
             let text = "a last read has no answer after 20 s".to_owned();
             self.find(Some(Finding::new(one_table::NAME, text)));
         }
-        self.clients.strict = false;
+        self.clients.patience = None;
         self.judge_all();
+    }
+
+    pub(crate) fn last_read(&mut self, name: Name) {
+        let alive = self.alive();
+        if alive.is_empty() {
+            self.clients.again += 1;
+            return self.later(self.now + 100, Event::Reread(name));
+        }
+        let node = alive[self.rng.random_range(0..alive.len())];
+        self.read(node, name, None);
     }
 
     fn judge_all(&mut self) {

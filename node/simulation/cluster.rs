@@ -27,7 +27,7 @@ use crate::{
     faults::Faults,
     figures::Figures,
     invariants::{Finding, copies_come_back, one_table, within_limits},
-    ledger::MAPS,
+    ledger::{MAPS, Name},
     network::{Network, PLACES, deadlines},
     observer::Observer,
     shape::{Class, Shape},
@@ -99,6 +99,8 @@ pub(crate) enum Event {
     /// The sender's side of a stream notices that it broke.
     Break(usize, usize, u64),
     Client(usize),
+    /// A last read is asked again.
+    Reread(Name),
     Start(usize),
     Resume(usize, Generation),
     /// A step of the faults under way.
@@ -147,8 +149,6 @@ pub(crate) struct Cluster {
     order: u64,
     flushes: [[bool; PLACES]; PLACES],
     dialling: [[bool; PLACES]; PLACES],
-    /// Peers that each node is told of at its start.
-    pub(crate) peers: usize,
 }
 
 pub(crate) fn name(number: usize) -> MemberName {
@@ -179,8 +179,8 @@ impl Cluster {
             order: 0,
             flushes: [[false; PLACES]; PLACES],
             dialling: [[false; PLACES]; PLACES],
-            peers: shape.members,
         };
+        cluster.expect_members();
         cluster.trace.say(cluster.now, || format!("{class:?} {shape:?}"));
         for number in 0..shape.members {
             let at = cluster.now + cluster.rng.random_range(0..300);
@@ -258,6 +258,10 @@ impl Cluster {
                 }
             }
             Event::Client(client) => self.client(client),
+            Event::Reread(name) => {
+                self.clients.again -= 1;
+                self.last_read(name);
+            }
             Event::Start(place) => self.start(place),
             Event::Resume(place, start) => self.resume(place, start),
             Event::Faults => {
@@ -344,7 +348,7 @@ impl Cluster {
                 member_quorum: shape.member_quorum,
             },
             timing: Environment::Local.timing(),
-            peers: (0..self.peers.max(place + 1)).map(|n| (name(n).to_string(), 3322)).collect(),
+            peers: self.faults.members(place).map(|n| (name(n).to_string(), 3322)).collect(),
             max_bytes: shape.max_bytes,
             // Alone it begins only where there is nobody to wait for.
             bootstrap_timeout: Duration::from_millis(if shape.members == 1 { 500 } else { 10_000_000 }),

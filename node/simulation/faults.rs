@@ -58,6 +58,8 @@ enum Plan {
     Depart(usize, u64, Option<u64>, Step),
     /// A kill at a moment that may not come.
     Wait(u64),
+    /// What came of a fault may still be under way: late verdicts, late messages.
+    Linger(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,12 @@ impl Faults {
 
     fn is_planned(&self, place: usize) -> bool {
         self.plans.iter().any(|plan| matches!(plan, Plan::Restart(p, ..) | Plan::Depart(p, ..) if *p == place))
+    }
+
+    /// Whom a node is told of at its start: everyone who should run, itself among them.
+    pub(crate) fn members(&self, own: usize) -> impl Iterator<Item = usize> {
+        let others = self.expected.keys().copied().filter(move |place| *place != own);
+        others.chain([own])
     }
 
     pub(crate) fn at_rest(&self) -> bool {
@@ -137,6 +145,10 @@ impl Cluster {
         for place in 0..self.shape.members {
             self.faults.expected.insert(place, None);
         }
+    }
+
+    pub(crate) fn expect(&mut self, place: usize) {
+        self.faults.expected.insert(place, None);
     }
 
     /// Something happens, if the history allows it.
@@ -245,6 +257,7 @@ impl Cluster {
         let Some(victim) = self.out() else { return false };
         let millis = self.rng.random_range(200..3500);
         self.pause(victim, millis);
+        self.faults.plans.push(Plan::Linger(self.now + millis.max(1100) + 200));
         self.doubt(&[victim]);
         true
     }
@@ -275,6 +288,7 @@ impl Cluster {
         let longest = if self.rng.random_bool(0.3) { 400 } else { 4000 };
         let until = self.now + self.rng.random_range(100..longest);
         self.faults.plans.push(Plan::Heal(until, pairs));
+        self.faults.plans.push(Plan::Linger(until.max(self.now + 1100) + 200));
     }
 
     fn isolation(&mut self) -> bool {
@@ -431,7 +445,6 @@ impl Cluster {
         }
         self.faults.next_place += 1;
         self.faults.expected.insert(place, None);
-        self.peers = self.peers.max(place + 1);
         self.start(place);
         true
     }
@@ -481,6 +494,7 @@ impl Cluster {
                     pairs.iter().for_each(|(from, to)| self.network.slow[*from][*to] -= delay);
                     None
                 }
+                Plan::Linger(at) if now >= at => None,
                 Plan::Clear(at) if now >= at => {
                     self.network.datagram_loss = 1;
                     None
@@ -494,6 +508,11 @@ impl Cluster {
                 other => Some(other),
             };
             self.faults.plans.extend(next);
+        }
+        for place in self.alive() {
+            if let Some(start) = self.faults.expected.get_mut(&place) {
+                *start = None;
+            }
         }
         let gone: Vec<usize> = self.faults.expected.keys().copied().filter(|place| self.process(*place).is_none()).collect();
         for place in gone {

@@ -30,7 +30,6 @@ pub(crate) fn play(seed: u64, trace: Trace) -> Played {
     let mut rng = StdRng::seed_from_u64(seed);
     let (class, shape) = Class::draw(&mut rng);
     let mut cluster = Cluster::new(class, shape, rng, trace);
-    cluster.expect_members();
     if cluster.until(30_000, Cluster::is_quiet) {
         cluster.load(true);
         cluster.run(300);

@@ -46,7 +46,7 @@ fn a_joining_node_takes_its_share_and_no_command_fails() {
     let mut cluster = Cluster::settled(Shape::THREE, 2);
     cluster.load(true);
     cluster.run(1000);
-    cluster.peers = 4;
+    cluster.expect(3);
     cluster.start(3);
     cluster.run(100);
     cluster.within("the fourth member has its share", 30_000, |c| c.is_quiet() && c.primaries(3) >= 1);

@@ -346,6 +346,8 @@ impl Replica {
             state.claimed &= !copy.in_sync;
             (state.since, state.in_sync) = (copy.since, copy.in_sync);
         }
+        // Copies that went need nothing any more.
+        self.trim();
     }
 
     /// A table that gives the primary role to another was proposed: nothing new is executed from now on. Returns the

@@ -151,6 +151,19 @@ impl Node {
         for name in to {
             self.deliver(control, &name, message.clone(), effects);
         }
+        self.remind_new_starts(control, effects);
+    }
+
+    /// New starts that the highest table takes in, and that have not got it yet, cannot promise anything: they get that
+    /// table once more, as it was proposed.
+    fn remind_new_starts(&self, control: &Control, effects: &mut Effects) {
+        let Proposer::Preparing { highest, .. } = &control.proposer else { return };
+        for member in &highest.members {
+            let heard = control.heard.get(&member.name).map(|heard| &heard.hello);
+            if heard.is_some_and(|hello| hello.generation == member.generation && hello.table.is_none()) {
+                self.send(&member.name, Message::Propose(Box::new((**highest).clone())), effects);
+            }
+        }
     }
 
     pub(super) fn taken_from(
