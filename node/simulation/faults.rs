@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mizuya_node::logic::cluster::{
     member::{Intent, State},
     message::{Change, Message},
+    table::Table,
 };
 use rand::RngExt;
 
@@ -415,11 +416,14 @@ impl Cluster {
     }
 
     fn departs(&mut self, back: Option<u64>) -> bool {
-        let needed = if self.class == Class::Promise { 3 } else { self.shape.read_quorum.max(self.shape.write_quorum) };
+        let shape = &self.shape;
+        // Within the promise a departure leaves room for all copies, also when a late request revives another one.
+        let needed = if self.class == Class::Promise { shape.factor + 1 } else { shape.read_quorum.max(shape.write_quorum) };
         let enough = self.alive().len() > needed as usize;
         let planned = self.faults.plans.iter().any(|plan| matches!(plan, Plan::Restart(..) | Plan::Depart(..)));
         let fixed = self.shape.member_quorum != mizuya_wire::quorum::MemberQuorum::Auto;
-        if !(enough || back.is_some() && self.alive().len() > 1) || planned || fixed {
+        let harmless = back.is_some() && self.alive().len() > 1 && self.class != Class::Promise;
+        if !(enough || harmless) || planned || fixed {
             return false;
         }
         let Some(victim) = self.victim().filter(|v| self.state(*v) == Some(State::Active)) else { return false };
@@ -440,7 +444,8 @@ impl Cluster {
     fn join(&mut self) -> bool {
         let fixed = self.shape.member_quorum != mizuya_wire::quorum::MemberQuorum::Auto;
         let place = self.faults.next_place;
-        if place >= PLACES || fixed || self.alive().len() >= 5 {
+        // A single member that starts again begins a new cluster: with M = 1 nobody can tell it of another one.
+        if place >= PLACES || fixed || self.shape.members == 1 || self.alive().len() >= 5 {
             return false;
         }
         self.faults.next_place += 1;
@@ -575,14 +580,14 @@ impl Cluster {
                 self.change(place, Change::SetState(name(place), State::Active));
             }
         } else if let Step::Goodbye(at) = step {
-            if progress.gone || self.now > at + 1000 {
+            if progress.gone || self.now > at + 5000 {
                 self.faults.expected.remove(&place);
                 self.crash(place);
                 return None;
             }
         } else if matches!(state, Some(State::Leaving(_))) {
             let empty = progress.drained && progress.primaries + progress.backups == 0;
-            if empty && back.is_none() {
+            if empty && back.is_none() && self.others_are_active(place) {
                 self.leave(place, Intent::Restart);
                 self.finish_leave(place);
                 return Some(Plan::Depart(place, since, back, Step::Goodbye(self.now)));
@@ -591,6 +596,12 @@ impl Cluster {
             self.change(place, Change::SetState(name(place), State::Leaving(Intent::Depart)));
         }
         Some(Plan::Depart(place, since, back, step))
+    }
+
+    /// The operator lets nobody go while another one is missing.
+    fn others_are_active(&self, place: usize) -> bool {
+        let others = |table: &Table| table.members.iter().all(|m| m.name == name(place) || m.state == State::Active);
+        self.table().is_some_and(|table| others(&table))
     }
 
     /// What the operator does again and again: members that will not come back are forgotten, and drains that nobody

@@ -167,6 +167,8 @@ impl CopyState {
 pub struct Orders<'a> {
     /// This member.
     pub me: MemberId,
+    /// Counter of the table.
+    pub counter: u64,
     /// The assignment.
     pub assignment: &'a Assignment,
     /// Names of the members in it.
@@ -242,7 +244,10 @@ impl Replica {
     pub fn obey(&mut self, orders: &Orders<'_>, now: Millis, due: &mut Vec<Due>) -> Vec<Held> {
         let assignment = orders.assignment;
         let mine = assignment.copies.iter().find(|copy| copy.member == orders.me).copied();
-        self.floor = self.floor.max(assignment.epoch);
+        // A table that is newer than what set the floor knows better: this member may have been primary on the side that
+        // lost (rule Q3).
+        let outdated = orders.counter >= self.floor.0;
+        self.floor = if outdated { assignment.epoch } else { self.floor.max(assignment.epoch) };
         let Some(mine) = mine else { return self.resign(due) };
         // A primary that came with the partition's epoch began with nothing, and so did every copy in sync with it.
         let fresh = assignment.copies.iter().take(1).chain([&mine]).all(|c| c.in_sync && c.since == assignment.epoch.0);
@@ -690,8 +695,9 @@ impl Replica {
         }
     }
 
-    /// Time passes: resends, and claims for the coordinator.
-    pub fn tick(&mut self, now: Millis, replica_timeout: Duration) -> Claims {
+    /// Time passes: resends, and claims for the coordinator. `hears` is since when this member hears as many others as
+    /// the quorum needs: who is cut off itself must not call its copies silent.
+    pub fn tick(&mut self, now: Millis, replica_timeout: Duration, hears: Option<Millis>) -> Claims {
         let (partition, last) = (self.partition, self.last);
         let mut claims = Claims::default();
         let Role::Primary(primary) = &mut self.role else { return claims };
@@ -703,7 +709,8 @@ impl Replica {
             if !waits {
                 copy.heard = now;
             }
-            if copy.counts() && now >= copy.heard + replica_timeout {
+            let silent = hears.is_some_and(|since| now >= copy.heard.max(since) + replica_timeout);
+            if copy.counts() && silent {
                 copy.lost = true;
             }
             let claim = Claim { partition, epoch: primary.epoch, member: *member, since: copy.since };

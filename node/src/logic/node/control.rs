@@ -55,7 +55,7 @@ pub(super) struct Control {
     pub(super) gone: bool,
     pub(super) quorum_lost: Option<Millis>,
     /// Since when it hears as many voters as the quorum needs, without a break.
-    hears_quorum: Option<Millis>,
+    pub(super) hears_quorum: Option<Millis>,
     detector: BTreeMap<MemberName, (Generation, bool)>,
     wishes: Remembered,
     requests: Vec<(Change, Millis)>,

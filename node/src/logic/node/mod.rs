@@ -400,13 +400,14 @@ impl Node {
         let mut due = Vec::new();
         let mut claims = Vec::new();
         let mut released = Vec::new();
+        let hears = self.control.lock().hears_quorum;
         for (number, replica) in self.replicas.iter().enumerate() {
             let partition = Partition(number as u16);
             let mut replica = replica.lock();
             if !replica.is_primary() {
                 continue;
             }
-            let claimed = replica.tick(clock.now, self.config.timing.replica_timeout);
+            let claimed = replica.tick(clock.now, self.config.timing.replica_timeout, hears);
             if replica.is_waiting() {
                 replica.settle(&mut due);
                 replica.overdue(clock.now, &mut due);

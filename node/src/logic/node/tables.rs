@@ -370,6 +370,7 @@ impl Node {
             let begin = self.begin(table, former, versions.get(&partition).copied(), clock.now);
             let orders = Orders {
                 me,
+                counter: table.epoch.counter,
                 assignment,
                 names: &names,
                 begin,
