@@ -342,14 +342,24 @@ fn the_budget_is_closed_while_a_copy_is_missing_and_open_at_rest() {
 #[test]
 fn replicas_that_nobody_wrote_are_no_wish() {
     let mut world = World::settled(4);
-    world.cluster.metadata.managed_fields = None;
+    world.somebody_applies(&json!({ "f:spec": { "f:partitions": {} } }));
     world.edit(|spec| spec.replicas = 3); // the schema's default came back
     world.run(30);
     assert_eq!(world.kubernetes.replicas(), 4);
     let status = world.cluster.status.clone().unwrap();
     assert!(status.conditions.iter().any(|c| c.type_ == "ReplicasUnmanaged" && c.status == "True"));
-    world.somebody_writes_replicas();
+    world.somebody_applies(&json!({ "f:spec": { "f:replicas": {} } }));
     world.run_until_rest(120);
+    assert_eq!(world.kubernetes.replicas(), 3);
+}
+
+/// `kubectl scale` to the number that is there already makes the API server forget who wrote it.
+#[test]
+fn replicas_whose_owner_was_forgotten_are_a_wish_where_nobody_applies_server_side() {
+    let mut world = World::settled(5);
+    world.cluster.metadata.managed_fields = None;
+    world.edit(|spec| spec.replicas = 3);
+    world.run_until_rest(600);
     assert_eq!(world.kubernetes.replicas(), 3);
 }
 
@@ -357,7 +367,7 @@ fn replicas_that_nobody_wrote_are_no_wish() {
 #[test]
 fn what_came_through_scale_is_a_wish_that_nobody_owns() {
     let mut world = World::settled(3);
-    world.cluster.metadata.managed_fields = None;
+    world.somebody_applies(&json!({ "f:spec": { "f:partitions": {} } }));
     for replicas in [5, 3, 4, 3] {
         world.edit(|spec| spec.replicas = replicas);
         world.run_until_rest(600);

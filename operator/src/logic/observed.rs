@@ -8,7 +8,10 @@ use k8s_openapi::{
         core::v1::{ContainerStatus, Pod, PodStatus},
         policy::v1::PodDisruptionBudget,
     },
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        apis::meta::v1::{FieldsV1, ObjectMeta},
+        util::intstr::IntOrString,
+    },
     jiff::Timestamp,
 };
 use mizuya_wire::admin::{Intent, MemberState, MemberSummary, StatusReply};
@@ -177,14 +180,17 @@ impl Observed {
 
     /// Whose wish `spec.replicas` is (rule O4). A number that nobody owns and that is not the default came through
     /// `/scale`; so did the default when the number before it had. But a default that takes the place of a number which
-    /// somebody owned is what is left when its owner gives it up.
+    /// somebody owned is what is left when its owner gives it up, which only server-side apply can do.
     pub fn replicas_from(&self) -> ReplicasFrom {
-        let entries = self.cluster.metadata.managed_fields.iter().flatten();
-        let mut fields = entries.filter_map(|entry| entry.fields_v1.as_ref());
+        let entries = || self.cluster.metadata.managed_fields.iter().flatten();
+        let owns = |fields: &FieldsV1| fields.0.pointer("/f:spec/f:replicas").is_some();
+        let applied_by_server =
+            entries().any(|entry| entry.operation.as_deref() == Some("Apply") && entry.subresource.is_none());
         let before = self.cluster.status.as_ref().map(|status| status.replicas_from);
-        if fields.any(|fields| fields.0.pointer("/f:spec/f:replicas").is_some()) {
+        let given_up = self.cluster.spec.replicas == DEFAULT_REPLICAS && before != Some(ReplicasFrom::Scale);
+        if entries().filter_map(|entry| entry.fields_v1.as_ref()).any(owns) {
             ReplicasFrom::Spec
-        } else if self.cluster.spec.replicas != DEFAULT_REPLICAS || before == Some(ReplicasFrom::Scale) {
+        } else if !given_up || !applied_by_server {
             ReplicasFrom::Scale
         } else {
             ReplicasFrom::Default
