@@ -3,44 +3,48 @@ CLUSTER ?= local
 export CLUSTER
 
 PROFILE := --profile ci
-RUN := cargo run --quiet $(PROFILE) --package mizuya-e2e --bin
+# Always the whole workspace: with a part of it cargo would choose other features of libraries, and build those twice.
+BUILD := cargo build $(PROFILE) --workspace --bins
+BIN := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/ci
 CRD := crds/cache.mizuya.dev_cacheclusters.yaml
-OPERATOR := cargo run --quiet $(PROFILE) --package mizuya-operator --
 
-.PHONY: demo demo-down test cluster-up cluster-down kubeconfig images install generate fmt lint help
+.PHONY: build demo demo-down test cluster-up cluster-down kubeconfig images install generate fmt lint help
 
 help: ## Say what there is to make.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 demo: images ## Show Mizuya on a Kubernetes: install, make a cache, scale it under load.
-	@$(RUN) demo -- show
+	@$(BIN)/demo show
 
-demo-down: ## Remove what the demo made, and the cluster unless it is your own.
-	@if [ "$(CLUSTER)" = current ]; then $(RUN) demo -- remove; else $(RUN) local-kubernetes -- down; fi
+demo-down: build ## Remove what the demo made, and the cluster unless it is your own.
+	@if [ "$(CLUSTER)" = current ]; then $(BIN)/demo remove; else $(BIN)/local-kubernetes down; fi
+
+build: ## Build every program.
+	@.ci/tools >&2
+	@$(BUILD)
 
 test: ## Run every test. A local cluster that is up is used and left up.
 	@.ci/test
 
-cluster-up: ## Make the cluster.
-	@$(RUN) local-kubernetes -- up
+cluster-up: build ## Make the cluster.
+	@$(BIN)/local-kubernetes up
 
-cluster-down: ## Remove the cluster.
-	@$(RUN) local-kubernetes -- down
+cluster-down: build ## Remove the cluster.
+	@$(BIN)/local-kubernetes down
 
-kubeconfig: ## Print the path of the cluster's kubeconfig.
-	@$(RUN) local-kubernetes -- kubeconfig
+kubeconfig: build ## Print the path of the cluster's kubeconfig.
+	@$(BIN)/local-kubernetes kubeconfig
 
 images: cluster-up ## Build the images of the node and the operator and give them to the cluster.
-	@cargo build $(PROFILE) --package mizuya-node --package mizuya-operator
-	@$(RUN) local-kubernetes -- build-images --load
+	@$(BIN)/local-kubernetes build-images --load
 
 install: images ## Install the operator of this tree.
-	@$(RUN) demo -- install
+	@$(BIN)/demo install
 
-generate: ## Write the files that are made from code: the CRD and the install manifests.
-	@$(OPERATOR) crd > $(CRD).new && mv $(CRD).new $(CRD)
-	@$(OPERATOR) manifests > manifests/install.yaml.new && mv manifests/install.yaml.new manifests/install.yaml
-	@$(OPERATOR) manifests --without-crd > manifests/install/operator.yaml.new && \
+generate: build ## Write the files that are made from code: the CRD and the install manifests.
+	@$(BIN)/mizuya-operator crd > $(CRD).new && mv $(CRD).new $(CRD)
+	@$(BIN)/mizuya-operator manifests > manifests/install.yaml.new && mv manifests/install.yaml.new manifests/install.yaml
+	@$(BIN)/mizuya-operator manifests --without-crd > manifests/install/operator.yaml.new && \
 		mv manifests/install/operator.yaml.new manifests/install/operator.yaml
 
 fmt: ## Format the code.

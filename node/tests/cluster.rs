@@ -4,17 +4,20 @@
 
 mod support;
 
+#[path = "cluster/leaving.rs"]
+mod leaving;
+
 use std::time::{Duration, Instant};
 
 use mizuya_node::io::shutdown;
 use mizuya_wire::{
     admin::{
         ApplySettingsRequest, CordonRequest, DrainRequest, ForgetRequest, Intent, LiveSettings, MemberState,
-        StatusRequest, UncordonRequest, admin_client::AdminClient,
+        StatusReply, StatusRequest, UncordonRequest, admin_client::AdminClient,
     },
     settings::{Mode, Settings},
 };
-use support::{Member, Place, channel, http};
+use support::{Member, Place, channel, http, process::Process};
 use tonic::Code;
 
 const KEYS: usize = 200;
@@ -56,16 +59,20 @@ async fn what_is_written_on_one_member_is_read_on_every_other() {
     assert!(http(place.address(3, 8080), "/").await.1.contains("<h1>Mizuya"));
 }
 
-#[ignore = "a node killed inside the test process lives on in its open streams; real processes are killed in the scenarios"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_dies_loses_nothing_that_had_a_copy() {
     support::log();
     let place = Place::new();
-    let mut members = place.cluster(3).await;
+    let settings = |member| place.settings(member, 3);
+    let mut killed = Process::start(&settings(3));
+    let members = [place.start(settings(1)).await, place.start(settings(2)).await];
+    members[0].until("ready", |status| status.ready && status.members.len() == 3).await;
     in_sync(&members[0]).await;
     fill(&members[0]).await;
     let victim = place.name(3);
-    members[2].kill();
+    let generation = |status: &StatusReply| status.members.iter().find(|m| m.name == victim).map(|m| m.generation);
+    let before = generation(&members[0].runtime().status());
+    killed.kill();
     members[0]
         .until("down", |status| {
             status.members.iter().any(|member| member.name == victim && member.state == i32::from(MemberState::Down))
@@ -74,10 +81,10 @@ async fn a_member_that_dies_loses_nothing_that_had_a_copy() {
     assert_eq!(lost(&members[0]).await, 0);
     assert_eq!(lost(&members[1]).await, 0);
     // It returns under its name, as another start.
-    members[2] = place.start(place.settings(3, 3)).await;
-    members[2].until("back", |status| status.ready).await;
+    let _back = Process::start(&settings(3));
+    place.until(3, "back", |status| status.ready && generation(status) != before).await;
     in_sync(&members[0]).await;
-    assert_eq!(lost(&members[2]).await, 0);
+    assert_eq!(lost(&members[1]).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

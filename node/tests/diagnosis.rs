@@ -6,6 +6,9 @@ mod support;
 
 type Change = fn(&mut mizuya_wire::settings::Settings);
 
+use std::time::Duration;
+
+use mizuya_node::io::shutdown;
 use mizuya_wire::settings::Environment;
 use support::Place;
 use tokio::net::TcpListener;
@@ -57,7 +60,10 @@ async fn a_peer_given_on_the_client_port_is_told_the_right_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_were_told_different_things_say_which() {
     support::log();
-    let cases: [(&str, Change); 3] = [
+    let cases: [(&str, Change); 6] = [
+        ("ClusterNameMismatch", |settings| settings.cluster_name = "other".to_owned()),
+        ("PartitionsMismatch", |settings| settings.partitions = 64),
+        ("PortMismatch", |settings| settings.bind_addr.set_port(3330)),
         ("EnvironmentMismatch", |settings| settings.environment = Environment::Lan),
         ("DefaultMapMismatch", |settings| settings.dmap_name = "other".to_owned()),
         ("FactorMismatch", |settings| settings.replica_count = 1),
@@ -86,4 +92,40 @@ async fn a_member_of_another_authority_is_told_about_certificates() {
     let message = node.until_problem("PeerHandshakeFailed", &place.name(2)).await;
     assert!(message.contains("ca.crt") && message.contains("certificate"), "{message}");
     assert!(node.runtime().rejected().1 > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_peers_name_the_client_port_says_so_even_when_the_others_reach_it() {
+    support::log();
+    let place = Place::new();
+    let wrong = || {
+        let mut settings = place.settings(3, 3);
+        settings.peers = (1..=3).map(|peer| format!("{}:3320", place.name(peer))).collect();
+        settings
+    };
+    let members =
+        [place.start(place.settings(1, 3)).await, place.start(place.settings(2, 3)).await, place.start(wrong()).await];
+    for member in &members {
+        member.until("ready", |status| status.ready && status.members.len() == 3).await;
+    }
+    for peer in 1..=2 {
+        let message = members[2].until_problem("PeerPortIsClientPort", &place.name(peer)).await;
+        assert!(message.contains("names the client port 3320; peers are reached on 3322"), "{message}");
+    }
+    members[0].until("all copies in sync", |status| status.partitions_short_of_copies == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_restarts_with_peers_on_the_client_port_gets_its_copies_back() {
+    support::log();
+    let place = Place::new();
+    let mut members = place.cluster(3).await;
+    members[0].until("all copies in sync", |status| status.partitions_short_of_copies == 0).await;
+    shutdown::leave(members[2].running.take().unwrap(), Duration::ZERO).await;
+    let mut settings = place.settings(3, 3);
+    settings.peers = (1..=3).map(|peer| format!("{}:3320", place.name(peer))).collect();
+    let back = place.start(settings).await;
+    back.until("ready", |status| status.ready && status.members.len() == 3).await;
+    members[0].until("all copies in sync", |status| status.partitions_short_of_copies == 0).await;
+    back.until_problem("PeerPortIsClientPort", &place.name(1)).await;
 }

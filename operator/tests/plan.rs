@@ -5,7 +5,7 @@
 mod world;
 
 use mizuya_operator::{
-    crd::{CacheClusterSpec, ScaleDown},
+    crd::{CacheClusterSpec, ReplicasFrom, ScaleDown},
     logic::{
         children::Child,
         plan::{Say, plan},
@@ -342,15 +342,38 @@ fn the_budget_is_closed_while_a_copy_is_missing_and_open_at_rest() {
 #[test]
 fn replicas_that_nobody_wrote_are_no_wish() {
     let mut world = World::settled(4);
-    world.cluster.metadata.managed_fields = None;
+    world.somebody_applies(&json!({ "f:spec": { "f:partitions": {} } }));
     world.edit(|spec| spec.replicas = 3); // the schema's default came back
     world.run(30);
     assert_eq!(world.kubernetes.replicas(), 4);
     let status = world.cluster.status.clone().unwrap();
     assert!(status.conditions.iter().any(|c| c.type_ == "ReplicasUnmanaged" && c.status == "True"));
-    world.somebody_writes_replicas();
+    world.somebody_applies(&json!({ "f:spec": { "f:replicas": {} } }));
     world.run_until_rest(120);
     assert_eq!(world.kubernetes.replicas(), 3);
+}
+
+/// `kubectl scale` to the number that is there already makes the API server forget who wrote it.
+#[test]
+fn replicas_whose_owner_was_forgotten_are_a_wish_where_nobody_applies_server_side() {
+    let mut world = World::settled(5);
+    world.cluster.metadata.managed_fields = None;
+    world.edit(|spec| spec.replicas = 3);
+    world.run_until_rest(600);
+    assert_eq!(world.kubernetes.replicas(), 3);
+}
+
+/// The API server notes no owner of what is written through /scale when nobody owned it before.
+#[test]
+fn what_came_through_scale_is_a_wish_that_nobody_owns() {
+    let mut world = World::settled(3);
+    world.somebody_applies(&json!({ "f:spec": { "f:partitions": {} } }));
+    for replicas in [5, 3, 4, 3] {
+        world.edit(|spec| spec.replicas = replicas);
+        world.run_until_rest(600);
+        assert_eq!(world.kubernetes.replicas(), replicas as u32);
+        assert_eq!(world.cluster.status.as_ref().unwrap().replicas_from, ReplicasFrom::Scale);
+    }
 }
 
 #[test]
@@ -371,7 +394,14 @@ fn a_pod_that_vanished_beyond_the_replicas_is_forgotten() {
     let mut world = World::settled(3);
     world.nodes.members.insert(
         7,
-        world::nodes::Member { state: MemberState::Down, leaving: None, running: false, bytes: 0, max_bytes: 0 },
+        world::nodes::Member {
+            state: MemberState::Down,
+            leaving: None,
+            running: false,
+            away_for: 0,
+            bytes: 0,
+            max_bytes: 0,
+        },
     );
     world.run(2);
     assert_eq!(world.story, ["forget 7"]);

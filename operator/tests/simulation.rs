@@ -8,7 +8,7 @@ mod world;
 
 use world::{Dice, World};
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 100;
 
 /// One thing that somebody does.
 fn meddle(world: &mut World, dice: &mut Dice, crashes: bool) {

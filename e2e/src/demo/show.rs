@@ -83,8 +83,7 @@ async fn make(cache: &Cache) -> Result<()> {
     say(&manifest);
     let start = Instant::now();
     cache.bed.kubectl_with(&["apply", "--namespace", NAMESPACE, "-f", "-"], &manifest).await?;
-    // An earlier demo may have been stopped at two. Kubernetes forgets who wrote `replicas` when the scale that is asked
-    // for is there already, so it is only asked for when it is not.
+    // An earlier demo may have been stopped at two.
     if cache.object().await?.data.pointer("/spec/replicas") != Some(&REPLICAS.into()) {
         cache.scale(REPLICAS).await?;
     }

@@ -36,10 +36,7 @@ pub fn ours(tag: &str) -> Result<Vec<PathBuf>> {
     let archive = |(folder, program): (&str, &str)| {
         let binary = built.join(program);
         if !binary.exists() {
-            bail!(
-                "{} is missing: `cargo build --profile ci -p mizuya-node -p mizuya-operator` makes it",
-                binary.display()
-            );
+            bail!("{} is missing: `cargo build --profile ci --workspace --bins` makes it", binary.display());
         }
         build(&workspace.join(folder).join("Containerfile"), &binary, &format!("localhost/mizuya/{folder}:{tag}"))
     };

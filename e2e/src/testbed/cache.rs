@@ -73,6 +73,14 @@ impl Cache {
         self.bed.kubectl_with(&["apply", "--namespace", &self.namespace, "-f", "-"], &manifest).await.map(drop)
     }
 
+    /// Applies it server-side, as a GitOps agent does: what it does not name it gives up.
+    pub async fn apply_as_agent(&self, spec: &Value) -> Result<()> {
+        let manifest = self.manifest(spec);
+        let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=agent"];
+        let whole = [&apply[..], &["--namespace", &self.namespace, "-f", "-"]].concat();
+        self.bed.kubectl_with(&whole, &manifest).await.map(drop)
+    }
+
     /// The YAML that [`Cache::apply`] applies.
     pub fn manifest(&self, spec: &Value) -> String {
         let object = json!({

@@ -17,7 +17,6 @@ fn drain_of_a_node_is_not_felt() {
 }
 
 #[test]
-#[ignore = "loses nothing, but some commands in flight failed in the last run (7 of 124,430); the cause is open"]
 fn drain_of_a_node_during_a_roll_is_not_felt() {
     scenario("drain-and-roll", LIMIT, async |scenario| {
         let roll = async |cache: &Cache| {

@@ -30,7 +30,14 @@ fn identity_of_a_strangers_service_or_stateful_set_is_respected() {
         for (stranger, name) in [(service, "taken-service"), (set, "taken-set")] {
             scenario.apply(&stranger.to_string()).await?;
             let kind = stranger["kind"].as_str().context("a kind")?;
-            let object = ["get", kind, name, "-o", "json"];
+            // Without its status: its own controller writes that.
+            let object = [
+                "get",
+                kind,
+                name,
+                "-o",
+                "jsonpath={.metadata.uid} {.metadata.generation} {.metadata.labels} {.metadata.ownerReferences} {.spec}",
+            ];
             let before = scenario.kubectl(&object).await?;
             let cache = scenario.cache(name);
             cache.apply(&json!({})).await?;

@@ -55,7 +55,6 @@ fn scale_from_2_to_4_loses_nothing_and_is_not_felt() {
 }
 
 #[test]
-#[ignore = "a drain of this little data can end before the operator hears of the turn: it must read the wish again last"]
 fn scale_from_4_to_2_and_back_to_4_in_the_middle_removes_nothing() {
     scenario("scale-4-2-4", LIMIT, async |scenario| {
         let cache = cache_of(scenario, 4).await?;
@@ -78,6 +77,29 @@ fn scale_from_4_to_2_and_back_to_4_in_the_middle_removes_nothing() {
             }
         }
         bulk_is_there(&cache).await
+    });
+}
+
+/// A GitOps agent applies server-side and leaves `replicas` to an autoscaler, which writes through `/scale`. Then the API
+/// server notes no owner; and an agent that gives `replicas` up leaves the schema's default behind.
+#[test]
+fn scale_by_an_autoscaler_is_followed_and_a_number_given_up_is_not() {
+    scenario("scale-unowned", LIMIT, async |scenario| {
+        let cache = scenario.cache("scaled");
+        cache.apply_as_agent(&json!({})).await?;
+        cache.ready(READY_LIMIT).await?;
+        for replicas in [2, 3] {
+            cache.scale(replicas).await?;
+            scaled(&cache, replicas as i32).await?;
+        }
+        cache.apply_as_agent(&json!({ "replicas": 2 })).await?;
+        scaled(&cache, 2).await?;
+        cache.apply_as_agent(&json!({})).await?;
+        let condition = cache.condition("ReplicasUnmanaged", "True", READY_LIMIT).await?;
+        scenario.say(condition.message);
+        let default = cache.object().await?.data.pointer("/spec/replicas").cloned();
+        ensure!(default == Some(json!(3)), "the API server was to put its default back, not {default:?}");
+        scaled(&cache, 2).await
     });
 }
 

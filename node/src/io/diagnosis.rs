@@ -123,7 +123,7 @@ pub async fn run(runtime: Arc<Runtime>, stop: CancellationToken) {
             examine(&runtime, name, port, checked)
         }))
         .buffer_unordered(AT_A_TIME);
-        let mut found = Vec::new();
+        let mut found = runtime.node().misdirected_peers();
         let mut looked_at = Vec::new();
         while let Some(finding) = checks.next().await {
             found.extend(finding.problems);

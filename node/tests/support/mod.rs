@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod process;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
@@ -92,7 +94,11 @@ impl Place {
     }
 
     pub async fn admin(&self, member: u8) -> AdminClient<Channel> {
-        AdminClient::new(channel(self.address(member, 3322), Some(&self.tls(true))).await.unwrap())
+        self.try_admin(member).await.unwrap()
+    }
+
+    pub async fn try_admin(&self, member: u8) -> Result<AdminClient<Channel>, tonic::transport::Error> {
+        Ok(AdminClient::new(channel(self.address(member, 3322), Some(&self.tls(true))).await?))
     }
 
     pub fn tls(&self, with_certificate: bool) -> ClientTlsConfig {

@@ -11,7 +11,10 @@ pub use spec::{
     CacheCluster, CacheClusterSpec, Environment, Memory, Mode, Placement, Ports, Replication, Resources, ScaleDown,
     Update,
 };
-pub use status::{CacheClusterStatus, DrainStatus, Figures, FirewallPort, ProblemStatus, QuorumStatus};
+pub use status::{CacheClusterStatus, DrainStatus, Figures, FirewallPort, ProblemStatus, QuorumStatus, ReplicasFrom};
+
+/// Nodes where the spec does not say: the schema's default, without which `/scale` would have nothing to answer.
+pub const DEFAULT_REPLICAS: i32 = 3;
 
 /// API group.
 pub const GROUP: &str = "cache.mizuya.dev";

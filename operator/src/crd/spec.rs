@@ -11,7 +11,7 @@ use mizuya_wire::{quorum::MemberQuorum, settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{schema, status::CacheClusterStatus};
+use super::{DEFAULT_REPLICAS, schema, status::CacheClusterStatus};
 
 /// A partitioned, replicated in-memory cache for Redis clients. `spec: {}` is valid: three nodes with two copies of
 /// each key.
@@ -120,7 +120,7 @@ pub struct CacheClusterSpec {
 impl Default for CacheClusterSpec {
     fn default() -> Self {
         Self {
-            replicas: 3,
+            replicas: DEFAULT_REPLICAS,
             mode: Mode::default(),
             image: None,
             environment: Environment::default(),

@@ -13,6 +13,8 @@ pub struct CacheClusterStatus {
     pub observed_generation: Option<i64>,
     /// Nodes that exist; what autoscalers read.
     pub replicas: i32,
+    /// Whose wish `spec.replicas` is.
+    pub replicas_from: ReplicasFrom,
     /// Label selector of the nodes' pods; what autoscalers read.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,
@@ -59,6 +61,22 @@ pub struct CacheClusterStatus {
     /// Conditions: Available, Ready, Reconciling, Stalled and others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// Whose wish `spec.replicas` is (rule O4).
+///
+/// The API server does not note who wrote a value through `/scale` when nobody owned it before, so `managedFields` alone
+/// cannot tell an autoscaler's wish from the schema's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplicasFrom {
+    /// Nobody's: it is the schema's default, and the number of nodes stays as it is.
+    #[default]
+    Default,
+    /// Somebody wrote and owns it.
+    Spec,
+    /// It came through `/scale`: from an autoscaler, or `kubectl scale`.
+    Scale,
 }
 
 /// A port that must be open between nodes or for clients.

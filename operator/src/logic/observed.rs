@@ -8,14 +8,17 @@ use k8s_openapi::{
         core::v1::{ContainerStatus, Pod, PodStatus},
         policy::v1::PodDisruptionBudget,
     },
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        apis::meta::v1::{FieldsV1, ObjectMeta},
+        util::intstr::IntOrString,
+    },
     jiff::Timestamp,
 };
 use mizuya_wire::admin::{Intent, MemberState, MemberSummary, StatusReply};
 use serde_json::Value;
 
 use super::children::{CONTAINER, Child, HANDED_OVER, Identity};
-use crate::crd::{CacheCluster, Mode};
+use crate::crd::{CacheCluster, DEFAULT_REPLICAS, Mode, ReplicasFrom};
 
 /// Label that Kubernetes puts on the pods of a `StatefulSet`: the revision of the template that they were made from.
 const REVISION: &str = "controller-revision-hash";
@@ -175,18 +178,29 @@ impl Observed {
         replicas.unwrap_or_default().max(0) as u32
     }
 
-    /// Whether somebody wrote `spec.replicas`, or it is only the schema's default (rule O4).
-    pub fn replicas_are_managed(&self) -> bool {
-        let entries = self.cluster.metadata.managed_fields.iter().flatten();
-        entries
-            .filter_map(|entry| entry.fields_v1.as_ref())
-            .any(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    /// Whose wish `spec.replicas` is (rule O4). A number that nobody owns and that is not the default came through
+    /// `/scale`; so did the default when the number before it had. But a default that takes the place of a number which
+    /// somebody owned is what is left when its owner gives it up, which only server-side apply can do.
+    pub fn replicas_from(&self) -> ReplicasFrom {
+        let entries = || self.cluster.metadata.managed_fields.iter().flatten();
+        let owns = |fields: &FieldsV1| fields.0.pointer("/f:spec/f:replicas").is_some();
+        let applied_by_server =
+            entries().any(|entry| entry.operation.as_deref() == Some("Apply") && entry.subresource.is_none());
+        let before = self.cluster.status.as_ref().map(|status| status.replicas_from);
+        let given_up = self.cluster.spec.replicas == DEFAULT_REPLICAS && before != Some(ReplicasFrom::Scale);
+        if entries().filter_map(|entry| entry.fields_v1.as_ref()).any(owns) {
+            ReplicasFrom::Spec
+        } else if !given_up || !applied_by_server {
+            ReplicasFrom::Scale
+        } else {
+            ReplicasFrom::Default
+        }
     }
 
-    /// Pods that are wanted: the spec's number, or on an existing cluster what is there when nobody wrote one (O4).
+    /// Pods that are wanted: the spec's number, or on an existing cluster what is there when it is nobody's wish (O4).
     pub fn wanted_replicas(&self) -> u32 {
         match &self.stateful_set {
-            Some(_) if !self.replicas_are_managed() => self.live_replicas().max(1),
+            Some(_) if self.replicas_from() == ReplicasFrom::Default => self.live_replicas().max(1),
             _ => self.cluster.spec.replicas.max(1) as u32,
         }
     }

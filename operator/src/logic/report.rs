@@ -17,7 +17,7 @@ use super::{
     plan::{Plan, Say, Step},
     validate,
 };
-use crate::crd::{CacheClusterStatus, DrainStatus, Figures, FirewallPort, ProblemStatus, QuorumStatus};
+use crate::crd::{CacheClusterStatus, DrainStatus, Figures, FirewallPort, ProblemStatus, QuorumStatus, ReplicasFrom};
 
 /// Most problems that a status lists.
 const MAX_PROBLEMS: usize = 16;
@@ -86,6 +86,7 @@ fn status(observed: &Observed, plan: &Plan, outcome: &Outcome, before: &CacheClu
     let mut status = CacheClusterStatus {
         observed_generation: observed.cluster.metadata.generation,
         replicas: observed.pods.len() as i32,
+        replicas_from: observed.replicas_from(),
         selector: id.selector(),
         ready: format!("{ready}/{}", plan.replicas),
         ready_replicas: ready as i32,
@@ -372,15 +373,15 @@ fn notices(observed: &Observed, plan: &Plan) -> [Finding; 4] {
     } else {
         finding("UpdateAvailable", false, "UpToDate", "")
     };
-    let unmanaged = !observed.replicas_are_managed();
-    let replicas = if unmanaged {
-        let message = format!(
-            "nobody wrote spec.replicas, so the number of nodes stays at {}; write it to change that",
-            plan.replicas
-        );
-        finding("ReplicasUnmanaged", true, "NobodyWroteReplicas", &message)
-    } else {
-        finding("ReplicasUnmanaged", false, "ReplicasWritten", "")
+    let replicas = match observed.replicas_from() {
+        ReplicasFrom::Default => {
+            let nodes = plan.replicas;
+            let message =
+                format!("nobody wrote spec.replicas, so the number of nodes stays at {nodes}; write it to change that");
+            finding("ReplicasUnmanaged", true, "NobodyWroteReplicas", &message)
+        }
+        ReplicasFrom::Spec => finding("ReplicasUnmanaged", false, "ReplicasWritten", ""),
+        ReplicasFrom::Scale => finding("ReplicasUnmanaged", false, "ReplicasScaled", ""),
     };
     let warnings = validate::warnings(&observed.cluster, plan.replicas);
     let resilient = finding(

@@ -25,7 +25,7 @@ use mizuya_operator::{
     },
 };
 use nodes::Nodes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const NAME: &str = "quickstart";
 pub const NAMESPACE: &str = "default";
@@ -83,7 +83,7 @@ impl World {
             silent: BTreeMap::new(),
             writes: 0,
         };
-        world.somebody_writes_replicas();
+        world.somebody_applies(&json!({ "f:spec": { "f:replicas": {} } }));
         world
     }
 
@@ -95,10 +95,12 @@ impl World {
         world
     }
 
-    pub fn somebody_writes_replicas(&mut self) {
+    /// Server-side apply by somebody who from then on owns these fields and no others.
+    pub fn somebody_applies(&mut self, fields: &Value) {
         self.cluster.metadata.managed_fields = Some(vec![ManagedFieldsEntry {
-            manager: Some("kubectl".into()),
-            fields_v1: Some(FieldsV1(json!({ "f:spec": { "f:replicas": {} } }))),
+            manager: Some("agent".into()),
+            operation: Some("Apply".into()),
+            fields_v1: Some(FieldsV1(fields.clone())),
             ..ManagedFieldsEntry::default()
         }]);
     }
@@ -258,11 +260,13 @@ impl World {
         }
         let (_, decided) = self.decide();
         panic!(
-            "no rest after {most} s: {:?} {:?}\n{}\n{:#?}",
+            "no rest after {most} s: {:?} {:?}, {} nodes are wanted\n{}\n{:?}\n{:?}",
             decided.say,
-            decided.steps.len(),
+            decided.steps,
+            decided.replicas,
             self.story.join("\n"),
-            self.nodes
+            self.nodes,
+            self.kubernetes.pods
         );
     }
 

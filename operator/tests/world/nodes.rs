@@ -14,12 +14,16 @@ use super::{NAME, NAMESPACE, kubernetes::Kubernetes};
 const PARTITIONS: u32 = 12;
 /// Copies that can move in a second.
 const SPEED: usize = 3;
+/// Seconds after which a member that is away for a restart counts as down.
+const REJOIN_TIMEOUT: u32 = 60;
 
 #[derive(Clone, Debug)]
 pub struct Member {
     pub state: MemberState,
     pub leaving: Option<Intent>,
     pub running: bool,
+    /// Seconds since it went for a restart.
+    pub away_for: u32,
     pub bytes: u64,
     pub max_bytes: u64,
 }
@@ -51,6 +55,7 @@ impl Nodes {
             state: MemberState::Joining,
             leaving: None,
             running: true,
+            away_for: 0,
             bytes: 0,
             max_bytes: 1000,
         });
@@ -84,6 +89,7 @@ impl Nodes {
         if let Some(member) = self.members.get_mut(&ordinal) {
             let departed = member.leaving == Some(Intent::Depart);
             (member.state, member.running) = (if departed { MemberState::Down } else { MemberState::Away }, false);
+            member.away_for = 0;
         }
         if !self.members.values().any(|member| member.running) {
             self.copies.clear(); // whoever starts next starts a new cluster
@@ -159,6 +165,16 @@ impl Nodes {
             .collect()
     }
 
+    /// Members that may hold a copy of what these hold: a cordoned one takes nothing new.
+    fn able_to_hold(&self, holders: &[u32]) -> usize {
+        let may = self.members.iter().filter(|(ordinal, m)| match m.state {
+            MemberState::Cordoned => holders.contains(ordinal),
+            MemberState::Down => false,
+            _ => m.leaving != Some(Intent::Depart),
+        });
+        may.count()
+    }
+
     fn factor(&self, cluster: &CacheCluster) -> usize {
         self.settings.as_ref().map_or(cluster.spec.replication.factor as usize, |settings| settings.factor as usize)
     }
@@ -180,8 +196,14 @@ impl Nodes {
                 member_count_quorum: replication.member_count_quorum.to_wire(),
             });
         }
-        for member in self.members.values_mut().filter(|m| m.state == MemberState::Joining) {
-            member.state = MemberState::Active;
+        for member in self.members.values_mut() {
+            member.away_for += u32::from(member.state == MemberState::Away);
+            let overdue = member.away_for > REJOIN_TIMEOUT;
+            member.state = match member.state {
+                MemberState::Joining => MemberState::Active,
+                MemberState::Away if overdue => MemberState::Down,
+                _ => continue,
+            };
             self.epoch += 1;
         }
         let takers = self.takers();
@@ -212,8 +234,8 @@ impl Nodes {
     pub fn view(&self, answering: u32, cluster: &CacheCluster, kubernetes: &Kubernetes) -> StatusReply {
         let booted = !self.copies.is_empty();
         let factor = self.factor(cluster);
-        let staying = self.members.values().filter(|m| m.leaving != Some(Intent::Depart)).count();
-        let short = self.copies.values().filter(|holders| holders.len() < factor.min(staying)).count() as u32;
+        let short = self.copies.values().filter(|holders| holders.len() < factor.min(self.able_to_hold(holders)));
+        let short = short.count() as u32;
         let members =
             if booted { self.members.keys().map(|ordinal| self.summary(*ordinal)).collect() } else { Vec::new() };
         let own = self.members.get(&answering);

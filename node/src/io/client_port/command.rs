@@ -35,7 +35,7 @@ pub(super) fn answer(words: &[Bytes]) -> Reply {
         "getkeys" => keys(&words[2..]),
         "info" if words.len() == 2 => Reply::Array(table::all().iter().map(details).collect()),
         "info" => {
-            let one = |name: &Bytes| table::find(name).map_or(Reply::NilArray, details);
+            let one = |name: &Bytes| table::find(name).map_or(Reply::Nil, details);
             Reply::Array(words[2..].iter().map(one).collect())
         }
         "list" => list(&words[2..]),

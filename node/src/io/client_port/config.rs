@@ -26,11 +26,17 @@ pub(super) fn answer(words: &[Bytes], session: &Session) -> Reply {
 }
 
 /// CONFIG GET pattern [pattern ...]
+///
+/// A name that is no pattern is answered as it was written.
 fn get(patterns: &[Bytes], runtime: &Runtime) -> Reply {
-    let patterns: Vec<Vec<u8>> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
-    let wanted = |name: &str| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
-    let pairs = parameters(runtime).into_iter().filter(|(name, _)| wanted(name));
-    Reply::Map(pairs.map(|(name, value)| (Reply::text(name), Reply::text(&value))).collect())
+    let wanted = |name: &'static str| {
+        let matches = |pattern: &&Bytes| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes());
+        let pattern = patterns.iter().find(matches)?;
+        let written = pattern.eq_ignore_ascii_case(name.as_bytes());
+        Some(if written { Reply::Bulk(pattern.clone()) } else { Reply::text(name) })
+    };
+    let pairs = parameters(runtime).into_iter().filter_map(|(name, value)| Some((wanted(name)?, Reply::text(&value))));
+    Reply::Map(pairs.collect())
 }
 
 /// Sorted by name.

@@ -3,15 +3,20 @@
 use std::{io, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     clients::{Client, Clients},
+    leaving::Leaving,
     listener,
     session::{Late, Session},
 };
@@ -24,10 +29,6 @@ const READ_AHEAD: usize = 1 << 20;
 /// How long, and for how many bytes, a closed connection still reads.
 const LINGER: Duration = Duration::from_millis(250);
 const LINGER_BYTES: u64 = 1 << 20;
-/// A node that leaves closes a connection just after a burst of commands was answered, because the next one is then
-/// furthest away: how long it waits for a burst, and for silence after it (rule L3).
-const LAST_BURST: Duration = Duration::from_millis(600);
-const SILENCE: Duration = Duration::from_millis(2);
 
 /// Serves one client until either side ends.
 pub(super) async fn run(stream: TcpStream, runtime: Arc<Runtime>, clients: Arc<Clients>) {
@@ -60,53 +61,44 @@ impl Drop for Registered {
     }
 }
 
-struct Connection<R, W> {
-    reader: R,
-    writer: W,
+struct Connection {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
     session: Session,
     input: BytesMut,
     /// How much to read next.
     read: usize,
-    /// The client sends no more.
+    /// The client sends no more, or the node takes no more.
     ended: bool,
 }
 
-/// A connection of a node that leaves.
-struct Leaving {
-    until: Instant,
-    heard: bool,
-}
-
-impl Leaving {
-    /// When to close, if nothing more is heard.
-    fn quiet(&self) -> Instant {
-        if self.heard { self.until.min(Instant::now() + SILENCE) } else { self.until }
-    }
-}
-
-impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
+impl Connection {
     async fn serve(mut self, mut replies: mpsc::UnboundedReceiver<Late>) -> io::Result<()> {
         let closing = self.session.runtime().closing();
         let mut leaving: Option<Leaving> = None;
         loop {
             self.session.process(&mut self.input);
-            if leaving.is_none() && closing.is_cancelled() {
-                leaving = Some(Leaving { until: Instant::now() + LAST_BURST, heard: false });
-            }
-            let answered = self.session.is_answered();
-            if answered && (self.session.is_over() || self.ended) {
+            let served = self.session.is_served();
+            if served && (self.session.is_over() || self.ended) {
                 return self.end().await;
             }
-            let quiet = leaving.as_ref().map_or_else(Instant::now, Leaving::quiet);
-            let late = leaving.as_ref().is_some_and(|leaving| Instant::now() >= leaving.until);
+            let now = Instant::now();
+            if leaving.is_none() && closing.is_cancelled() {
+                leaving = Some(Leaving::new(now, !served || self.session.output_waits()));
+            }
+            let late = leaving.as_ref().is_some_and(|leaving| leaving.is_late(now));
+            let torn = !self.input.is_empty();
+            let next =
+                leaving.as_ref().map_or(now, |leaving| if served { leaving.end(torn) } else { leaving.deadline() });
             let wants_input = !self.ended && !late && self.session.wants_input();
             if wants_input {
                 self.make_room();
             }
             let Self { reader, writer, session, input, .. } = &mut self;
+            let writes = session.output_waits() && (leaving.is_none() || late);
             tokio::select! {
                 biased;
-                written = writer.write_buf(session.output()), if session.output_waits() => session.wrote(written?)?,
+                written = writer.write_buf(session.output()), if writes => session.wrote(written?)?,
                 Some((ticket, reply)) = replies.recv() => {
                     session.fill(ticket, reply);
                     while let Ok((ticket, reply)) = replies.try_recv() {
@@ -118,11 +110,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     session.was_read(count);
                     (self.ended, self.read) = (count == 0, next_read(self.read, count));
                     if let Some(leaving) = &mut leaving {
-                        leaving.heard = true;
+                        leaving.hears(Instant::now());
                     }
                 }
                 () = closing.cancelled(), if leaving.is_none() => {}
-                () = sleep_until(quiet), if answered && leaving.is_some() => self.ended = true,
+                () = sleep_until(next), if leaving.is_some() && (served || !late) => self.ended = served,
             }
         }
     }
@@ -139,9 +131,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         }
     }
 
-    /// Closes so that the last replies arrive: what the client still sends is read, because a socket that is closed with
-    /// unread bytes resets the connection, and the client may lose what it has not read yet.
+    /// Closes so that the last replies arrive, in one segment with the end: a client that has read them can see that no
+    /// more will come. What the client still sends is read, because a socket that is closed with unread bytes resets the
+    /// connection, and the client may lose what it has not read yet.
     async fn end(mut self) -> io::Result<()> {
+        if self.session.output_waits() {
+            SockRef::from(self.writer.as_ref()).set_tcp_cork(true)?;
+            while self.session.output_waits() {
+                let written = self.writer.write_buf(self.session.output()).await?;
+                self.session.wrote(written)?;
+            }
+        }
         self.writer.shutdown().await?;
         let mut rest = (&mut self.reader).take(LINGER_BYTES);
         let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;

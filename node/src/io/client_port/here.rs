@@ -46,10 +46,13 @@ fn ping(words: &[Bytes]) -> Reply {
 
 /// SELECT 0: there is one database. Named maps stand in for others.
 fn select(words: &[Bytes]) -> Reply {
-    match integer::parse(&words[1]).and_then(|index| i32::try_from(index).ok()) {
+    match integer::parse(&words[1]).map(i32::try_from) {
         None => Reply::error("ERR value is not an integer or out of range"),
-        Some(0) => Reply::OK,
-        Some(_) => Reply::error("ERR DB index is out of range"),
+        Some(Err(_)) => {
+            Reply::error(format!("ERR value is out of range, value must between {} and {}", i32::MIN, i32::MAX))
+        }
+        Some(Ok(0)) => Reply::OK,
+        Some(Ok(_)) => Reply::error("ERR DB index is out of range"),
     }
 }
 

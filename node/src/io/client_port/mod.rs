@@ -1,7 +1,8 @@
 //! The port of applications: RESP2 and RESP3 over TCP.
 //!
 //! [`listener`] accepts, [`connection`] moves bytes, [`session`] turns them into commands and puts replies in order.
-//! Commands about keys go to the runtime; the others are answered by the file of their name.
+//! Commands about keys go to the runtime; the others are answered by the file of their name. [`leaving`] is how a
+//! connection ends when the node does.
 
 mod client;
 mod clients;
@@ -12,6 +13,7 @@ mod connection;
 mod hello;
 mod here;
 mod info;
+mod leaving;
 mod listener;
 mod output;
 mod session;

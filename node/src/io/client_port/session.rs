@@ -90,9 +90,9 @@ impl Session {
         self.over
     }
 
-    /// Everything that was asked is answered and written.
-    pub(super) fn is_answered(&self) -> bool {
-        self.slots.is_empty() && self.held.is_none() && !self.output.has_remaining()
+    /// Everything that was asked is answered; answers may wait to be written.
+    pub(super) fn is_served(&self) -> bool {
+        self.slots.is_empty() && self.held.is_none()
     }
 
     pub(super) fn wants_input(&self) -> bool {

@@ -31,6 +31,8 @@ const REQUEST_LIFE: Duration = Duration::from_secs(10);
 const WISH_LIFE: Duration = Duration::from_secs(2);
 /// Most requests of one kind that the coordinator remembers.
 const MAX_WISHES: usize = 65_536;
+/// How long another node that was refused is remembered after its last word.
+const REFUSAL_LIFE: Duration = Duration::from_mins(1);
 /// Most other nodes that are remembered.
 const MAX_ACQUAINTANCES: usize = 4096;
 
@@ -50,7 +52,7 @@ pub(super) struct Control {
     pub(super) loopback: VecDeque<Message>,
     pub(super) pulses: Pulses,
     pub(super) heard: BTreeMap<MemberName, Heard>,
-    pub(super) refusals: BTreeMap<MemberName, (Refusal, Millis)>,
+    pub(super) refusals: BTreeMap<MemberName, Refused>,
     pub(super) leaving: Option<Intent>,
     pub(super) gone: bool,
     pub(super) quorum_lost: Option<Millis>,
@@ -64,6 +66,14 @@ pub(super) struct Control {
     next_hello: Millis,
     next_heartbeat: Millis,
     next_requests: Millis,
+}
+
+/// Why another node and this one cannot be members of one cluster.
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) at: Millis,
+    /// Where the other one can be told, if it said hello itself.
+    peer_port: Option<u16>,
 }
 
 /// A table that was taken and whose former primaries here still wait for their last confirmations.
@@ -115,7 +125,8 @@ impl Control {
     }
 
     pub(super) fn acquaintances(&self) -> impl Iterator<Item = (MemberName, u16)> + '_ {
-        self.heard.iter().map(|(name, heard)| (name.clone(), heard.hello.peer_port))
+        let refused = self.refusals.iter().filter_map(|(name, refused)| Some((name.clone(), refused.peer_port?)));
+        refused.chain(self.heard.iter().map(|(name, heard)| (name.clone(), heard.hello.peer_port)))
     }
 
     /// Starts of voters that have ended for certain (see [`Replaced`]).
@@ -309,7 +320,7 @@ impl Node {
         match message {
             Message::Hello(hello) => self.hello_from(control, from, hello, clock, effects),
             Message::Welcome(hello) => Self::welcome_from(control, from, hello, clock),
-            Message::Refused(refusal) => Self::refused(control, from, &refusal, clock, effects),
+            Message::Refused(refusal) => Self::refused(control, from, (&refusal, None), clock, effects),
             Message::Heartbeat { sent, taken, in_force, totals } => {
                 control.pulses.heartbeat(from, generation, clock.now, (taken, in_force), totals);
                 self.answer_heartbeat(control, from, generation, (sent, in_force), effects);
@@ -349,7 +360,7 @@ impl Node {
     fn hello_from(&self, control: &mut Control, from: &MemberName, hello: Hello, clock: Clock, effects: &mut Effects) {
         let own = self.hello(control);
         if let Some(refusal) = mismatch(&own, &hello) {
-            Self::refused(control, from, &refusal, clock, effects);
+            Self::refused(control, from, (&refusal, Some(hello.peer_port)), clock, effects);
             return self.send(from, Message::Refused(refusal), effects);
         }
         control.refusals.remove(from);
@@ -366,12 +377,20 @@ impl Node {
         }
     }
 
-    fn refused(control: &mut Control, by: &MemberName, refusal: &Refusal, clock: Clock, effects: &mut Effects) {
+    fn refused(
+        control: &mut Control,
+        by: &MemberName,
+        (refusal, peer_port): (&Refusal, Option<u16>),
+        clock: Clock,
+        effects: &mut Effects,
+    ) {
         if control.refusals.len() >= MAX_ACQUAINTANCES {
             return;
         }
-        let before = control.refusals.insert(by.clone(), (refusal.clone(), clock.now));
-        if before.is_none_or(|(known, _)| known != *refusal) {
+        let peer_port = peer_port.or_else(|| control.refusals.get(by).and_then(|known| known.peer_port));
+        let refused = Refused { refusal: refusal.clone(), at: clock.now, peer_port };
+        let before = control.refusals.insert(by.clone(), refused);
+        if before.is_none_or(|known| known.refusal != *refusal) {
             effects.say(Level::Error, format!("{}: {}", refusal.code, refusal.message));
         }
     }
@@ -422,6 +441,7 @@ impl Node {
     pub(super) fn tick_control(&self, clock: Clock, random: u64, effects: &mut Effects) {
         let mut guard = self.control.lock();
         let control = &mut *guard;
+        control.refusals.retain(|_, refused| clock.now < refused.at + REFUSAL_LIFE);
         self.say_hello(control, clock, effects);
         self.start_cluster(control, clock, random, effects);
         self.send_heartbeats(control, clock, effects);

@@ -1,12 +1,17 @@
 //! A node: events come in, effects go out. This is what the simulation drives and what ships.
 //!
-//! Locks inside, always taken in this order: control, one partition, forwards, one outbox.
+//! Locks inside, always taken in this order: control, requests that wait for one partition, that partition, forwards,
+//! one outbox.
 
 mod control;
+mod forwards;
 mod outbox;
 mod requests;
 mod status;
 mod tables;
+#[cfg(test)]
+mod tests;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +27,7 @@ use bytes::Bytes;
 use mizuya_wire::settings::Timing;
 use parking_lot::{Mutex, RwLock};
 
-use self::{control::Control, outbox::Outbox, requests::Forwards};
+use self::{control::Control, forwards::Forwards, outbox::Outbox, waiting::Queues};
 use super::{
     clock::{Clock, Millis},
     cluster::{
@@ -177,6 +182,7 @@ pub struct Node {
     replicas: Box<[Mutex<Replica>]>,
     routing: ArcSwap<Routing>,
     outboxes: RwLock<BTreeMap<MemberName, Arc<Outbox>>>,
+    waiting: Queues,
     forwards: Mutex<Forwards>,
     /// Until when this member may answer (rule W7), in `Millis`.
     lease_until: AtomicU64,
@@ -197,6 +203,7 @@ impl Node {
             replicas,
             routing: ArcSwap::default(),
             outboxes: RwLock::default(),
+            waiting: Queues::new(config.partitions),
             forwards: Mutex::new(Forwards::new(config.identity.generation.0)),
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
@@ -393,13 +400,13 @@ impl Node {
     pub fn tick(&self, clock: Clock, random: u64, effects: &mut Effects) {
         self.tick_control(clock, random, effects);
         self.tick_partitions(clock, effects);
-        self.tick_requests(clock, random, effects);
+        self.tick_waiting(clock, random, effects);
+        self.tick_forwards(clock, effects);
     }
 
     fn tick_partitions(&self, clock: Clock, effects: &mut Effects) {
         let mut due = Vec::new();
         let mut claims = Vec::new();
-        let mut released = Vec::new();
         let hears = self.control.lock().hears_quorum;
         for (number, replica) in self.replicas.iter().enumerate() {
             let partition = Partition(number as u16);
@@ -411,7 +418,6 @@ impl Node {
             if replica.is_waiting() {
                 replica.settle(&mut due);
                 replica.overdue(clock.now, &mut due);
-                released.extend(replica.release(clock.now).into_iter().map(|held| (partition, held)));
             }
             drop(replica);
             for name in &claimed.wake {
@@ -423,7 +429,6 @@ impl Node {
         }
         self.sweep_expired(clock, effects);
         self.reply_all(due, effects);
-        self.resubmit(released, clock, effects);
         self.take_claims(claims, clock, effects);
     }
 }

@@ -1,10 +1,13 @@
 //! What a node tells about itself and the cluster.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use mizuya_wire::admin;
 
-use super::{Clock, MemberName, Millis, Node, control::Control};
+use super::{
+    Clock, MemberName, Node,
+    control::{Control, Refused},
+};
 use crate::logic::cluster::{
     bootstrap::Beginning,
     member::{Intent, Member, State},
@@ -44,7 +47,7 @@ pub struct Backlog {
 impl Node {
     /// What waits here now.
     pub fn backlog(&self) -> Backlog {
-        let mut backlog = Backlog { bytes: self.bytes(), requests: self.forwards.lock().count(), changes: 0 };
+        let mut backlog = Backlog { bytes: self.bytes(), requests: self.forwards.lock().count() + self.waiting.count(), changes: 0 };
         for replica in &self.replicas {
             let (requests, changes) = replica.lock().backlog();
             backlog.requests += requests;
@@ -95,7 +98,7 @@ impl Node {
     }
 
     fn why_no_table(&self, control: &Control, clock: Clock) -> String {
-        if let Some((refusal, _)) = control.refusals.values().max_by_key(|(_, at)| *at) {
+        if let Some(Refused { refusal, .. }) = control.refusals.values().max_by_key(|refused| refused.at) {
             return format!("it was refused: {}", refusal.message);
         }
         let own = self.hello(control);
@@ -136,7 +139,7 @@ impl Node {
             state: admin::MemberState::Joining.into(),
             settings: Some(live_settings(&self.config.live)),
             totals: Some(totals(&own)),
-            problems: self.problems(&control, clock),
+            problems: self.problems(&control),
             partitions: u32::from(self.config.partitions),
             generation: self.config.identity.generation.0,
             environment: self.config.identity.environment.clone(),
@@ -158,9 +161,7 @@ impl Node {
         reply.settings = Some(live_settings(&table.live));
         reply.members = table.members.iter().map(|member| self.summary(member, table, control, own, clock)).collect();
         reply.voters_reachable = reply.members.iter().filter(|member| member.reachable).count() as u32;
-        let live = table.live().filter(|member| !matches!(member.state, State::Leaving(_))).count();
-        let wanted = (table.live.factor as usize).min(live.max(1));
-        let short = |assignment: &&Assignment| assignment.in_sync().count() < wanted;
+        let short = |assignment: &&Assignment| assignment.in_sync().count() < copies_possible(table, assignment);
         reply.partitions_short_of_copies = table.partitions.iter().filter(short).count() as u32;
         reply.partitions_unavailable =
             table.partitions.iter().filter(|assignment| assignment.copies.is_empty()).count() as u32;
@@ -204,13 +205,11 @@ impl Node {
         }
     }
 
-    fn problems(&self, control: &Control, clock: Clock) -> Vec<admin::Problem> {
-        let recent = |at: Millis| clock.now.since(at) < 60_000;
+    fn problems(&self, control: &Control) -> Vec<admin::Problem> {
         let mut problems: Vec<admin::Problem> = control
             .refusals
             .iter()
-            .filter(|(_, (_, at))| recent(*at))
-            .map(|(subject, (refusal, _))| admin::Problem {
+            .map(|(subject, Refused { refusal, .. })| admin::Problem {
                 code: refusal.code.clone(),
                 subject: subject.to_string(),
                 message: refusal.message.clone(),
@@ -235,6 +234,39 @@ impl Node {
             });
         }
         problems
+    }
+
+    /// Configured peers that are known, and whose gossip port is another one than the settings say. They are reached all
+    /// the same as long as others tell of them; a cluster of such settings would never begin (requirement A22).
+    pub fn misdirected_peers(&self) -> Vec<admin::Problem> {
+        let mut known: BTreeMap<MemberName, (u16, u16)> = BTreeMap::new();
+        {
+            let control = self.control.lock();
+            let heard = control.heard.iter();
+            known.extend(heard.map(|(name, heard)| (name.clone(), (heard.hello.client_port, heard.hello.peer_port))));
+        }
+        if let Some(table) = &self.routing.load().table {
+            let members = table.members.iter();
+            known.extend(members.map(|member| (member.name.clone(), (member.client_port, member.peer_port))));
+        }
+        let judge = |(host, port): &(String, u16)| {
+            let (client, peer) = *known.get(&MemberName::from(host.as_str()))?;
+            (*port != peer).then(|| {
+                let (code, what) = if *port == client {
+                    ("PeerPortIsClientPort", format!("the client port {port}"))
+                } else {
+                    ("PeerPortDiffers", format!("port {port}"))
+                };
+                admin::Problem {
+                    code: code.to_owned(),
+                    subject: format!("{host}:{port}"),
+                    message: format!(
+                        "peers: '{host}:{port}' names {what}; peers are reached on {peer} (client port + 2), write '{host}:{peer}'"
+                    ),
+                }
+            })
+        };
+        self.config.peers.iter().filter_map(judge).collect()
     }
 
     /// What this member holds of a partition, primary or copy, and the last change that it has. For comparing copies.
@@ -269,6 +301,19 @@ fn control_fresh(node: &Node, name: &MemberName, clock: Clock) -> bool {
         .in_force()
         .and_then(|table| table.named(name))
         .is_some_and(|member| node.reachable(&control, name, member.generation, clock.now))
+}
+
+/// Copies that a partition can have: its factor, but no more than there are members that may hold one. A cordoned member
+/// keeps what it has and takes nothing new, so it counts only where it holds a copy; one that is away is expected back
+/// until `rejoin_timeout` has it down.
+fn copies_possible(table: &Table, assignment: &Assignment) -> usize {
+    let holds = |member: &Member| assignment.copies.iter().any(|copy| copy.member == member.id);
+    let may = table.members.iter().filter(|member| match member.state {
+        State::Down | State::Leaving(_) => false,
+        State::Cordoned => holds(member),
+        State::Joining | State::Active | State::Away => true,
+    });
+    (table.live.factor as usize).min(may.count().max(1))
 }
 
 fn holdings(table: &Table, id: super::MemberId) -> (u32, u32, u32) {

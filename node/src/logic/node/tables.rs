@@ -12,7 +12,7 @@ use crate::logic::{
         member::{MemberId, State},
         next_table::{Known, next_table},
         proposer::{HandedOver, Proposer},
-        replica::{Begin, HOLD, Held, Orders},
+        replica::{Begin, HOLD, Orders},
         table::{Assignment, ClusterId, Epoch, Table, Version},
         voter::Take,
     },
@@ -318,11 +318,10 @@ impl Node {
             return self.out_of_the_table(control, table, effects);
         };
         Self::tell_changes(before.as_deref(), table, effects);
-        let held = self.obey(control, before.as_deref(), table, me, clock, effects);
+        self.obey(control, before.as_deref(), table, me, clock, effects);
         self.routing.store(Arc::new(Routing { table: Some(table.clone()), me: Some(me), epoch: table.epoch.counter }));
         self.renew_lease(control);
         effects.table_changed = true;
-        self.resubmit(held, clock, effects);
     }
 
     /// A member that never became a voter, and whose voters have all ended with their memory, begins anew: it holds
@@ -350,7 +349,7 @@ impl Node {
         }
     }
 
-    /// Makes every partition do what the table says. Requests that no longer belong here come back.
+    /// Makes every partition do what the table says.
     fn obey(
         &self,
         control: &Control,
@@ -359,10 +358,10 @@ impl Node {
         me: MemberId,
         clock: Clock,
         effects: &mut Effects,
-    ) -> Vec<(Partition, Held)> {
+    ) {
         let versions: BTreeMap<Partition, Version> = control.handed_over.iter().copied().collect();
         let names = |id: MemberId| table.member(id).map(|member| member.name.clone());
-        let (mut due, mut held, mut lost) = (Vec::new(), Vec::new(), 0);
+        let (mut due, mut lost) = (Vec::new(), 0);
         for (number, assignment) in table.partitions.iter().enumerate() {
             let partition = Partition(number as u16);
             let former = before.map(|before| &before.partitions[number]);
@@ -378,19 +377,17 @@ impl Node {
                 read_quorum: table.live.read_quorum,
             };
             let mut replica = self.replicas[number].lock();
-            let returned = self.counting(&mut replica, |replica| replica.obey(&orders, clock.now, &mut due));
+            self.counting(&mut replica, |replica| replica.obey(&orders, clock.now, &mut due));
             replica.settle(&mut due);
             for name in replica.followers() {
                 self.mark(&name, partition, effects);
             }
-            held.extend(returned.into_iter().map(|held| (partition, held)));
         }
         if lost > 0 {
             self.counters.lost_partitions.fetch_add(lost, Ordering::Relaxed);
             effects.say(Level::Error, format!("{lost} partitions had no in-sync copy left and start empty"));
         }
         self.reply_all(due, effects);
-        held
     }
 
     /// When a new primary begins to answer.

@@ -1,0 +1,173 @@
+//! Commands on a primary: when they run, when they are refused, and when their replies are due (rules W2, Q1).
+
+use super::{
+    Begin, Due, MAX_LOG_BYTES, Replica, Role, WRITE_TIMEOUT,
+    primary::{PendingRead, PendingWrite},
+};
+use crate::logic::{
+    clock::Millis,
+    cluster::{message::Record, table::Version},
+    keyspace::Partition,
+    node::Origin,
+    resp::Reply,
+    store::Op,
+};
+
+/// Whether a command can be executed here now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Yes.
+    Serving,
+    /// At this time at the latest.
+    Beginning(Millis),
+    /// This member is not the primary, or hands over.
+    Elsewhere,
+}
+
+impl Replica {
+    /// Whether commands are executed here at `now`.
+    pub fn standing(&mut self, now: Millis) -> Standing {
+        let last = self.last;
+        let Role::Primary(primary) = &mut self.role else { return Standing::Elsewhere };
+        if primary.frozen.is_some() {
+            return Standing::Elsewhere;
+        }
+        match primary.begin {
+            Begin::At(version, time) if last < version && now < time => return Standing::Beginning(time),
+            Begin::After(time) if now < time => return Standing::Beginning(time),
+            _ => {}
+        }
+        if primary.begin != Begin::Now {
+            primary.begin = Begin::Now;
+            primary.acknowledged = last.sequence;
+        }
+        Standing::Serving
+    }
+
+    /// Replies that have waited for copies for too long.
+    pub fn overdue(&mut self, now: Millis, due: &mut Vec<Due>) {
+        let partition = self.partition;
+        let Role::Primary(primary) = &mut self.role else { return };
+        while primary.writes.front().is_some_and(|write| now >= write.deadline) {
+            if let Some(PendingWrite { origin: Some(origin), .. }) = primary.writes.pop_front() {
+                due.push((origin, outcome_unknown(partition)));
+            }
+        }
+        while primary.reads.front().is_some_and(|read| now >= read.deadline) {
+            if let Some(read) = primary.reads.pop_front() {
+                due.push((read.origin, read_quorum_missed(partition, primary.read_quorum)));
+            }
+        }
+    }
+
+    /// Why a write cannot be executed now, whatever it is: too few copies, or too much unconfirmed.
+    pub fn refuses_write(&self) -> Option<Reply> {
+        let Role::Primary(primary) = &self.role else { return None };
+        let copies = 1 + primary.copies.len();
+        if copies < primary.write_quorum {
+            return Some(Reply::Error(format!(
+                "WRITEQUORUM not executed: partition {} has {copies} of the {} copies that a write needs",
+                self.partition.0, primary.write_quorum
+            )));
+        }
+        (self.log_bytes > MAX_LOG_BYTES).then(|| {
+            Reply::Error(format!(
+                "OVERLOADED not executed: copies of partition {} are too far behind",
+                self.partition.0
+            ))
+        })
+    }
+
+    /// Why a read cannot be answered now.
+    pub fn refuses_read(&self) -> Option<Reply> {
+        let Role::Primary(primary) = &self.role else { return None };
+        let in_sync = 1 + primary.copies.values().filter(|copy| copy.in_sync).count();
+        (in_sync < primary.read_quorum).then(|| read_quorum_missed(self.partition, primary.read_quorum))
+    }
+
+    /// Applies changes that the primary makes, and puts them into the stream. Returns the last sequence.
+    pub fn commit(&mut self, ops: Vec<Op>) -> u64 {
+        let Role::Primary(primary) = &self.role else { return self.last.sequence };
+        let (epoch, followed) = (primary.epoch, !primary.copies.is_empty());
+        for op in ops {
+            self.last = Version { epoch, sequence: self.last.sequence + 1 };
+            self.store.apply(&op, self.last);
+            if followed {
+                self.push(Record { version: self.last, op });
+            } else {
+                self.base = self.last;
+            }
+        }
+        if !followed {
+            self.log.clear();
+            self.log_bytes = 0;
+        }
+        self.last.sequence
+    }
+
+    /// The reply to a write whose last change is `sequence`: now, if enough copies have it, else later.
+    pub fn answer_write(&mut self, origin: Origin, reply: Reply, sequence: u64, now: Millis) -> Option<Reply> {
+        let Role::Primary(primary) = &mut self.role else { return Some(reply) };
+        if primary.writes.is_empty() && primary.holds(sequence) {
+            primary.acknowledged = primary.acknowledged.max(sequence);
+            return Some(reply);
+        }
+        primary.writes.push_back(PendingWrite { sequence, origin: Some(origin), reply, deadline: now + WRITE_TIMEOUT });
+        None
+    }
+
+    /// The reply to a read: now with a read quorum of 1, else when enough copies have confirmed (rule Q1).
+    pub fn answer_read(&mut self, origin: Origin, reply: Reply, now: Millis) -> Option<Reply> {
+        let Role::Primary(primary) = &mut self.role else { return Some(reply) };
+        if primary.read_quorum <= 1 {
+            return Some(reply);
+        }
+        primary.probe += 1;
+        primary.reads.push_back(PendingRead { probe: primary.probe, origin, reply, deadline: now + WRITE_TIMEOUT });
+        None
+    }
+
+    /// Acknowledges what enough copies have.
+    pub fn settle(&mut self, due: &mut Vec<Due>) {
+        let Role::Primary(primary) = &mut self.role else { return };
+        while let Some(write) = primary.writes.front() {
+            if !primary.holds(write.sequence) {
+                break;
+            }
+            primary.acknowledged = primary.acknowledged.max(write.sequence);
+            if let Some(PendingWrite { origin: Some(origin), reply, .. }) = primary.writes.pop_front() {
+                due.push((origin, reply));
+            }
+        }
+        while let Some(read) = primary.reads.front() {
+            let confirmed =
+                primary.copies.values().filter(|copy| copy.in_sync && copy.probe_confirmed >= read.probe).count();
+            if confirmed + 1 < primary.read_quorum {
+                break;
+            }
+            if let Some(read) = primary.reads.pop_front() {
+                due.push((read.origin, read.reply));
+            }
+        }
+    }
+}
+
+/// A prefix that no client library retries: the command may have been executed (rule F1).
+pub fn outcome_unknown(partition: Partition) -> Reply {
+    Reply::Error(format!(
+        "OUTCOMEUNKNOWN the command may or may not have been executed: partition {} lost its primary or copies; read before you retry",
+        partition.0
+    ))
+}
+
+/// Nobody could take the command in time.
+pub fn not_begun(partition: Partition) -> Reply {
+    Reply::Error(format!(
+        "UNAVAILABLE not executed: partition {} has no primary that can answer; try again",
+        partition.0
+    ))
+}
+
+fn read_quorum_missed(partition: Partition, quorum: usize) -> Reply {
+    Reply::Error(format!("READQUORUM partition {} has fewer than {quorum} copies in sync; try again", partition.0))
+}

@@ -1,0 +1,110 @@
+//! What a primary knows of one of its copies: what it was sent, what it has confirmed, and whether it counts.
+
+use crate::logic::{
+    clock::Millis,
+    cluster::{member::MemberName, message::Confirm},
+};
+
+pub(super) struct CopyState {
+    pub(super) name: MemberName,
+    pub(super) since: u64,
+    pub(super) in_sync: bool,
+    /// The primary has asked for the in-sync mark and waits for this copy from then on.
+    pub(super) claimed: bool,
+    /// The primary has asked that the copy be demoted.
+    pub(super) lost: bool,
+    pub(super) confirmed: Option<u64>,
+    pub(super) sent: u64,
+    pub(super) build: Option<Build>,
+    pub(super) probe_sent: u64,
+    pub(super) probe_confirmed: u64,
+    pub(super) asked: Option<Millis>,
+    pub(super) heard: Millis,
+}
+
+pub(super) struct Build {
+    pub(super) next: u64,
+    pub(super) outstanding: bool,
+}
+
+impl CopyState {
+    pub(super) fn new(name: MemberName, now: Millis) -> Self {
+        Self {
+            name,
+            since: 0,
+            in_sync: false,
+            claimed: false,
+            lost: false,
+            confirmed: None,
+            sent: 0,
+            build: None,
+            probe_sent: 0,
+            probe_confirmed: 0,
+            asked: None,
+            heard: now,
+        }
+    }
+
+    pub(super) fn wants_more(&self, last: u64, probe: u64) -> bool {
+        self.confirmed.is_none()
+            || self.sent < last
+            || self.probe_sent < probe
+            || self.build.as_ref().is_some_and(|build| !build.outstanding)
+    }
+
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.confirmed.is_none_or(|confirmed| confirmed < self.sent)
+            || self.probe_confirmed < self.probe_sent
+            || self.build.as_ref().is_some_and(|build| build.outstanding)
+    }
+
+    /// Where a copy that does not count yet goes on.
+    pub(super) fn place(&mut self, confirm: &Confirm) {
+        let version = confirm.version.sequence;
+        match (&mut self.build, confirm.needs_from) {
+            (None, Some(_)) => {
+                self.confirmed = Some(version);
+                self.sent = version;
+                self.build = Some(Build { next: 0, outstanding: false });
+            }
+            (Some(build), Some(from)) => {
+                if build.next != from || confirm.gap {
+                    *build = Build { next: from, outstanding: false };
+                }
+                self.confirmed = Some(version);
+            }
+            (_, None) => {
+                self.build = None;
+                self.confirmed = Some(version);
+            }
+        }
+        if confirm.gap || self.sent < version {
+            self.sent = version;
+        }
+    }
+
+    pub(super) fn rebuild(&mut self, last: u64) {
+        self.confirmed = Some(last);
+        self.sent = last;
+        self.build = Some(Build { next: 0, outstanding: false });
+    }
+
+    pub(super) fn send_again(&mut self) {
+        if let Some(confirmed) = self.confirmed {
+            self.sent = self.sent.min(confirmed);
+        }
+        if let Some(build) = &mut self.build {
+            build.outstanding = false;
+        }
+        self.probe_sent = self.probe_confirmed;
+        self.asked = None;
+    }
+
+    pub(super) fn counts(&self) -> bool {
+        self.in_sync || self.claimed
+    }
+
+    pub(super) fn has(&self, sequence: u64) -> bool {
+        self.confirmed.is_some_and(|confirmed| confirmed >= sequence)
+    }
+}

@@ -1,0 +1,196 @@
+//! The partition's stream on its primary: what copies are sent, what they confirm, and what is sent again (rule W3).
+
+use std::time::Duration;
+
+use super::{CHUNK_BYTES, Due, MAX_LOG_BYTES, RESEND, Replica, Role, record_bytes};
+use crate::logic::{
+    clock::{Clock, Millis},
+    cluster::{
+        member::{MemberId, MemberName},
+        message::{Append, Chunk, Claim, Confirm, Message, Record},
+        table::Version,
+    },
+};
+
+/// What a primary wants the coordinator to know, and whom it must speak to.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// Copies that are in sync now.
+    pub in_sync: Vec<Claim>,
+    /// Copies that must not count any more.
+    pub lost: Vec<Claim>,
+    /// Copies that have something to hear.
+    pub wake: Vec<MemberName>,
+}
+
+impl Replica {
+    /// What a copy should hear next, about `max_bytes` at most. `more` is set if something is left over.
+    pub fn messages_for(&mut self, to: &MemberName, max_bytes: usize, clock: Clock) -> (Vec<Message>, bool) {
+        match &mut self.role {
+            Role::None => (Vec::new(), false),
+            Role::Copy(_) => (self.confirm_for(to).into_iter().collect(), false),
+            Role::Primary(_) => self.stream_for(to, max_bytes, clock.now),
+        }
+    }
+
+    fn stream_for(&mut self, to: &MemberName, max_bytes: usize, now: Millis) -> (Vec<Message>, bool) {
+        let (partition, last, base) = (self.partition, self.last, self.base);
+        let Role::Primary(primary) = &mut self.role else { return (Vec::new(), false) };
+        let (epoch, stable, probe) = (primary.epoch, primary.stable(last.sequence), primary.probe);
+        let Some(copy) = primary.copies.values_mut().find(|copy| copy.name == *to) else { return (Vec::new(), false) };
+        let append = |previous: Version, records: Vec<Record>| {
+            Message::Append(Append { partition, epoch, previous, records, stable, probe })
+        };
+        if copy.confirmed.is_none() {
+            // Where the copy stands is not known yet: ask.
+            if copy.asked.is_some_and(|asked| now < asked + RESEND) {
+                return (Vec::new(), false);
+            }
+            copy.asked = Some(now);
+            return (vec![append(last, Vec::new())], false);
+        }
+        let mut messages = Vec::new();
+        if copy.build.as_ref().is_some_and(|build| build.next == 0 && !build.outstanding) {
+            // The first chunk takes the copy to where the stream is now.
+            copy.sent = last.sequence;
+        }
+        if copy.sent < last.sequence || copy.probe_sent < probe {
+            let skip = copy.sent.saturating_sub(base.sequence) as usize;
+            let previous = if skip == 0 { base } else { self.log[skip - 1].version };
+            let mut bytes = 0;
+            let records: Vec<Record> = self
+                .log
+                .iter()
+                .skip(skip)
+                .take_while(|record| {
+                    let fits = bytes == 0 || bytes < max_bytes;
+                    bytes += record_bytes(record);
+                    fits
+                })
+                .cloned()
+                .collect();
+            copy.sent += records.len() as u64;
+            copy.probe_sent = probe;
+            copy.asked = Some(now);
+            messages.push(append(previous, records));
+        }
+        let streamed = copy.sent == last.sequence;
+        if let Some(build) = copy.build.as_mut().filter(|build| streamed && !build.outstanding) {
+            let (entries, next) = self.store.read_from(build.next, CHUNK_BYTES.min(max_bytes));
+            build.outstanding = true;
+            copy.asked = Some(now);
+            self.moved.0 += entries.len() as u64;
+            self.moved.1 += entries.iter().map(|record| record_bytes(record) as u64).sum::<u64>();
+            messages.push(Message::Chunk(Chunk { partition, epoch, at: last, from: build.next, next, entries }));
+        }
+        (messages, !streamed)
+    }
+
+    /// A copy says where it stands. Replies that become due are added. Returns whether it has more to hear.
+    pub fn confirmed(&mut self, from: MemberId, confirm: &Confirm, now: Millis, due: &mut Vec<Due>) -> bool {
+        let known = self.in_lineage(confirm.version);
+        let last = self.last;
+        let Role::Primary(primary) = &mut self.role else { return false };
+        if confirm.epoch != primary.epoch || confirm.refused {
+            return false;
+        }
+        let Some(copy) = primary.copies.get_mut(&from) else { return false };
+        copy.heard = now;
+        copy.probe_confirmed = copy.probe_confirmed.max(confirm.probe);
+        if known && !copy.counts() {
+            copy.place(confirm);
+        } else if known {
+            copy.confirmed = Some(copy.confirmed.unwrap_or(0).max(confirm.version.sequence));
+            if confirm.gap || copy.sent < confirm.version.sequence {
+                copy.sent = confirm.version.sequence;
+            }
+        } else if copy.counts() {
+            // Diverged: it must not count as in sync before it is built anew (rule W3).
+            copy.lost = true;
+        } else {
+            copy.rebuild(last.sequence);
+        }
+        if let Some(copy) = primary.copies.get_mut(&from)
+            && !copy.counts()
+            && copy.build.is_none()
+            && copy.has(primary.acknowledged)
+            && copy.confirmed.is_some()
+        {
+            copy.claimed = true;
+        }
+        if let Some(copy) = primary.copies.get_mut(&from) {
+            copy.asked = copy.awaits_answer().then_some(now);
+        }
+        self.settle(due);
+        self.trim();
+        matches!(&self.role, Role::Primary(primary) if primary.copies.get(&from).is_some_and(|copy| copy.wants_more(last.sequence, primary.probe)))
+    }
+
+    /// Whether `version` is a change of this partition's own history, still in the log or just before it.
+    fn in_lineage(&self, version: Version) -> bool {
+        if version == self.base {
+            return true;
+        }
+        let Some(at) = version.sequence.checked_sub(self.base.sequence + 1) else { return false };
+        self.log.get(at as usize).is_some_and(|record| record.version == version)
+    }
+
+    pub(super) fn trim(&mut self) {
+        let Role::Primary(primary) = &self.role else { return };
+        let everyone = primary.copies.values().map(|copy| copy.confirmed.unwrap_or(self.base.sequence)).min();
+        let mut keep_after = everyone.unwrap_or(self.last.sequence);
+        if self.log_bytes > MAX_LOG_BYTES {
+            // Copies that are still being built are built anew rather than waited for.
+            keep_after = keep_after.max(primary.stable(self.last.sequence));
+        }
+        self.forget_to(keep_after);
+        let base = self.base.sequence;
+        let Role::Primary(primary) = &mut self.role else { return };
+        for copy in
+            primary.copies.values_mut().filter(|copy| !copy.counts() && copy.confirmed.is_some_and(|c| c < base))
+        {
+            copy.rebuild(self.last.sequence);
+        }
+    }
+
+    /// Time passes: resends, and claims for the coordinator. `hears` is since when this member hears as many others as
+    /// the quorum needs: who is cut off itself must not call its copies silent.
+    pub fn tick(&mut self, now: Millis, replica_timeout: Duration, hears: Option<Millis>) -> Claims {
+        let (partition, last) = (self.partition, self.last);
+        let mut claims = Claims::default();
+        let Role::Primary(primary) = &mut self.role else { return claims };
+        for (member, copy) in &mut primary.copies {
+            if copy.asked.is_some_and(|asked| now >= asked + RESEND) {
+                copy.send_again();
+            }
+            let waits = copy.asked.is_some() || copy.wants_more(last.sequence, primary.probe);
+            if !waits {
+                copy.heard = now;
+            }
+            let silent = hears.is_some_and(|since| now >= copy.heard.max(since) + replica_timeout);
+            if copy.counts() && silent {
+                copy.lost = true;
+            }
+            let claim = Claim { partition, epoch: primary.epoch, member: *member, since: copy.since };
+            if copy.lost {
+                claims.lost.push(claim);
+            } else if copy.claimed && !copy.in_sync {
+                claims.in_sync.push(claim);
+            }
+            if waits {
+                claims.wake.push(copy.name.clone());
+            }
+        }
+        claims
+    }
+
+    /// The stream to a member broke: what it was sent may not have arrived.
+    pub fn stream_broke(&mut self, name: &MemberName) {
+        if let Role::Primary(primary) = &mut self.role {
+            for copy in primary.copies.values_mut().filter(|copy| copy.name == *name) {
+                copy.send_again();
+                copy.asked = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Requests that can be neither executed nor passed on yet: in turn, for a bounded time (rules F2, T2).
+//!
+//! Whoever has a request for a partition for which others wait, waits behind them. So requests of one connection for
+//! one partition are never executed in another order than they came in.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Clock, Effects, Millis, Node, Partition,
+    requests::{Moment, Request, overloaded},
+};
+use crate::logic::cluster::replica::not_begun;
+
+/// Most requests that wait, over all partitions.
+const MAX_WAITING: usize = 65_536;
+
+/// A request and how long it may wait.
+pub(super) struct Waiting {
+    pub(super) request: Request,
+    pub(super) deadline: Millis,
+    /// Not before a table with this counter is in force.
+    pub(super) epoch: u64,
+}
+
+/// One queue a partition.
+pub(super) struct Queues {
+    queues: Box<[Queue]>,
+    total: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: Mutex<VecDeque<Waiting>>,
+    /// How many, to be read without the lock.
+    length: AtomicUsize,
+}
+
+impl Queues {
+    pub(super) fn new(partitions: u16) -> Self {
+        Self { queues: (0..partitions).map(|_| Queue::default()).collect(), total: AtomicUsize::new(0) }
+    }
+
+    /// How many wait, over all partitions.
+    pub(super) fn count(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing waits for a partition.
+    pub(super) fn is_empty(&self, partition: Partition) -> bool {
+        self.queues[partition.index()].length.load(Ordering::Acquire) == 0
+    }
+
+    /// Changes a queue under its lock, and counts what is in it afterwards.
+    fn change<T>(&self, partition: Partition, change: impl FnOnce(&mut VecDeque<Waiting>) -> T) -> T {
+        let queue = &self.queues[partition.index()];
+        let mut requests = queue.requests.lock();
+        let before = requests.len();
+        let result = change(&mut requests);
+        self.total.fetch_add(requests.len(), Ordering::Relaxed);
+        self.total.fetch_sub(before, Ordering::Relaxed);
+        queue.length.store(requests.len(), Ordering::Release);
+        result
+    }
+
+    fn is_full(&self) -> bool {
+        self.total.load(Ordering::Relaxed) >= MAX_WAITING
+    }
+}
+
+impl Node {
+    /// Serves a request, after those that wait for its partition.
+    pub(super) fn serve_in_turn(&self, waiting: Waiting, moment: Moment, effects: &mut Effects) {
+        let partition = waiting.request.partition;
+        if self.waiting.is_empty(partition) {
+            if let Err(waiting) = self.serve(waiting, moment, effects) {
+                self.wait(waiting, effects);
+            }
+            return;
+        }
+        let full = self.waiting.is_full();
+        let refused = self.waiting.change(partition, |queue| {
+            // Those before it may have been served meanwhile.
+            let waiting = if queue.is_empty() { self.serve(waiting, moment, effects).err()? } else { waiting };
+            if full {
+                return Some(waiting);
+            }
+            queue.push_back(waiting);
+            None
+        });
+        if let Some(waiting) = refused {
+            self.reply(waiting.request.origin, overloaded(), effects);
+        }
+    }
+
+    /// Lets a request wait, behind those that wait already.
+    pub(super) fn wait(&self, waiting: Waiting, effects: &mut Effects) {
+        if self.waiting.is_full() {
+            return self.reply(waiting.request.origin, overloaded(), effects);
+        }
+        self.waiting.change(waiting.request.partition, |queue| queue.push_back(waiting));
+    }
+
+    /// Time passes: serves what can be served now, and gives up what has waited for too long.
+    pub(super) fn tick_waiting(&self, clock: Clock, random: u64, effects: &mut Effects) {
+        let moment = Moment { clock, random };
+        for number in 0..self.waiting.queues.len() {
+            let partition = Partition(number as u16);
+            if self.waiting.is_empty(partition) {
+                continue;
+            }
+            let mut overdue = Vec::new();
+            self.waiting.change(partition, |queue| {
+                // First what can be served, also late: where this process itself stood still, nobody else is to blame.
+                while let Some(first) = queue.pop_front() {
+                    if let Err(first) = self.serve(first, moment, effects) {
+                        queue.push_front(first);
+                        break;
+                    }
+                }
+                overdue.extend(extract_overdue(queue, clock.now));
+            });
+            for waiting in overdue {
+                let reply = self.cluster_quorum(clock).unwrap_or_else(|| not_begun(partition));
+                self.reply(waiting.request.origin, reply, effects);
+            }
+        }
+    }
+}
+
+fn extract_overdue(queue: &mut VecDeque<Waiting>, now: Millis) -> Vec<Waiting> {
+    let (overdue, rest) = std::mem::take(queue).into_iter().partition(|waiting| now >= waiting.deadline);
+    *queue = rest;
+    let overdue: VecDeque<Waiting> = overdue;
+    overdue.into()
+}
