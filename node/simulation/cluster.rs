@@ -1,548 +1,638 @@
-//! A simulated cluster: nodes, the streams between them, the failure detector's verdicts, and time.
+//! A simulated cluster: nodes, what travels between them, and time. One queue of events drives it all.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mizuya_node::logic::{
     clock::{Clock, Millis},
     cluster::{
-        member::{Generation, Intent, MemberName, State},
-        message::{Change, Message, Record},
+        member::{Generation, MemberName, State},
+        membership::Membership,
+        message::Message,
         table::{Live, Table},
     },
-    keyspace::partition_of,
+    keyspace::Partition,
     node::{Config, Effects, Identity, Node, Ticket},
-    resp::Reply,
-    store::Op,
 };
-use mizuya_wire::{quorum::MemberQuorum, settings::Environment};
+use mizuya_wire::settings::Environment;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::ledger::{Ledger, Value};
+use crate::{
+    client::Clients,
+    faults::Faults,
+    figures::Figures,
+    invariants::{Finding, copies_come_back, one_table, within_limits},
+    ledger::{MAPS, Name},
+    network::{Network, PLACES, deadlines},
+    observer::Observer,
+    shape::{Class, Shape},
+    trace::Trace,
+};
 
-pub(crate) const PARTITIONS: u16 = 16;
-const STEP: u64 = 5;
+pub(crate) const PARTITIONS: u16 = 6;
 const TICK: u64 = 20;
 const WALL: u64 = 1_790_000_000_000;
+const FRAME_BYTES: usize = 64 << 10;
+/// Between two looks of a node at whom it should have a stream to.
+const LOOK: u64 = 60;
 
-/// What a simulated cluster is made of.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
-    pub(crate) members: usize,
-    pub(crate) factor: u32,
-    pub(crate) read_quorum: u32,
-    pub(crate) write_quorum: u32,
+/// How one node's clocks differ from the true time. Its monotonic clock has an origin of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Skew {
+    origin: u64,
+    /// Parts per million that it runs too fast.
+    rate: i64,
+    wall: i64,
 }
 
-pub(crate) struct Peer {
+impl Skew {
+    fn random(rng: &mut StdRng) -> Self {
+        Self {
+            origin: rng.random_range(0..100_000_000),
+            rate: rng.random_range(-200..=200),
+            wall: rng.random_range(-600_000..=600_000),
+        }
+    }
+
+    pub(crate) fn read(self, now: u64) -> Clock {
+        let drift = now as i64 * self.rate / 1_000_000;
+        let since = |origin: u64, more: i64| origin.saturating_add_signed(now as i64 + more);
+        Clock { now: Millis(since(self.origin, drift)), wall: since(WALL, drift + self.wall) }
+    }
+}
+
+/// One start of a node.
+pub(crate) struct Process {
     pub(crate) node: Node,
     pub(crate) generation: Generation,
+    pub(crate) skew: Skew,
+    pub(crate) membership: Option<Box<Membership>>,
+    /// It does not run until someone resumes it; what arrives waits.
+    paused: bool,
+    inbox: Vec<Arrival>,
 }
 
-struct Stream {
-    up: bool,
-    ready_at: u64,
-    queue: VecDeque<(u64, Message)>,
+/// What reaches a node.
+pub(crate) enum Arrival {
+    StreamUp(usize),
+    StreamDown(usize),
+    /// From whom, the stream's number, both ends, and the messages.
+    Frame(usize, u64, (u64, u64), Vec<Message>),
+    Datagram(Bytes),
+    Command(Ticket, Partition, Vec<Bytes>),
+    /// About whom, which start of it, and whether it lives.
+    Verdict(usize, Generation, bool),
 }
 
-struct Verdict {
+pub(crate) enum Event {
+    /// For one start of a node.
+    At(usize, Generation, Arrival),
+    Tick(usize, Generation),
+    Look(usize, Generation),
+    Connect(usize, usize, (u64, u64)),
+    Flush(usize, usize),
+    /// The sender's side of a stream notices that it broke.
+    Break(usize, usize, u64),
+    Client(usize),
+    /// A last read is asked again.
+    Reread(Name),
+    Start(usize),
+    Resume(usize, Generation),
+    /// A step of the faults under way.
+    Faults,
+}
+
+struct Queued {
     at: u64,
-    about: MemberName,
-    generation: Generation,
-    up: bool,
+    order: u64,
+    event: Event,
 }
 
-/// A command of the simulated client that has no answer yet.
-struct Asked {
-    key: u32,
-    write: Option<Value>,
-    at: u64,
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Queued {}
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
 }
 
 pub(crate) struct Cluster {
     pub(crate) rng: StdRng,
     pub(crate) now: u64,
-    pub(crate) ledger: Ledger,
-    pub(crate) faults: Vec<String>,
+    pub(crate) class: Class,
     pub(crate) shape: Shape,
-    nodes: BTreeMap<MemberName, Peer>,
-    streams: BTreeMap<(MemberName, MemberName), Stream>,
-    verdicts: Vec<Verdict>,
-    asked: BTreeMap<Ticket, Asked>,
-    busy: BTreeSet<u32>,
-    next_ticket: u64,
-    next_value: u64,
-    pub(crate) last_write: u64,
-    pub(crate) longest_silence: u64,
-    pub(crate) trace: Vec<String>,
-    /// A key whose commands are traced: `KEY=…` in the environment.
-    watched: Option<u32>,
-    held: String,
+    pub(crate) network: Network,
+    pub(crate) clients: Clients,
+    pub(crate) observer: Observer,
+    pub(crate) faults: Faults,
+    pub(crate) figures: Figures,
+    pub(crate) trace: Trace,
+    /// The first invariant that did not hold. Nothing happens after it.
+    pub(crate) finding: Option<Finding>,
+    places: [Option<Box<Process>>; PLACES],
+    names: Vec<MemberName>,
+    queue: BinaryHeap<Reverse<Queued>>,
+    order: u64,
+    flushes: [[bool; PLACES]; PLACES],
+    dialling: [[bool; PLACES]; PLACES],
 }
 
 pub(crate) fn name(number: usize) -> MemberName {
     MemberName::from(format!("node-{number}").as_str())
 }
 
+pub(crate) fn number(name: &MemberName) -> usize {
+    usize::from(name.as_str().as_bytes()[5] - b'0')
+}
+
 impl Cluster {
-    pub(crate) fn new(shape: Shape, seed: u64) -> Self {
+    pub(crate) fn new(class: Class, shape: Shape, rng: StdRng, trace: Trace) -> Self {
         let mut cluster = Self {
-            rng: StdRng::seed_from_u64(seed),
+            rng,
             now: 1000,
-            ledger: Ledger::default(),
-            faults: Vec::new(),
+            class,
             shape,
-            nodes: BTreeMap::new(),
-            streams: BTreeMap::new(),
-            verdicts: Vec::new(),
-            asked: BTreeMap::new(),
-            busy: BTreeSet::new(),
-            next_ticket: 0,
-            next_value: 0,
-            last_write: 0,
-            longest_silence: 0,
-            trace: Vec::new(),
-            watched: std::env::var("KEY").ok().and_then(|key| key.parse().ok()),
-            held: String::new(),
+            network: Network::new(),
+            clients: Clients::default(),
+            observer: Observer::default(),
+            faults: Faults::default(),
+            figures: Figures::default(),
+            trace,
+            finding: None,
+            places: std::array::from_fn(|_| None),
+            names: (0..PLACES).map(name).collect(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            flushes: [[false; PLACES]; PLACES],
+            dialling: [[false; PLACES]; PLACES],
         };
+        cluster.expect_members();
+        cluster.trace.say(cluster.now, || format!("{class:?} {shape:?}"));
         for number in 0..shape.members {
-            cluster.start(number, shape.members);
+            let at = cluster.now + cluster.rng.random_range(0..300);
+            cluster.later(at, Event::Start(number));
         }
+        cluster.later(1020, Event::Faults);
         cluster
     }
 
-    fn clock(&self) -> Clock {
-        Clock { now: Millis(self.now), wall: WALL + self.now }
+    pub(crate) fn seeded(shape: Shape, seed: u64) -> Self {
+        Self::new(Class::Beyond, shape, StdRng::seed_from_u64(seed), Trace::kept())
     }
 
-    /// Starts a node that was told of `peers` peers.
-    pub(crate) fn start(&mut self, number: usize, peers: usize) {
+    pub(crate) fn later(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse(Queued { at, order: self.order, event }));
+    }
+
+    pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
+        self.trace.say(self.now, text);
+    }
+
+    pub(crate) fn find(&mut self, finding: Option<Finding>) {
+        if let (None, Some(finding)) = (&self.finding, finding) {
+            self.trace.say(self.now, || format!("FOUND {}: {}", finding.invariant, finding.text));
+            self.finding = Some(finding);
+        }
+    }
+
+    // ---- time
+
+    /// Lets time pass until `done`, at most `limit` milliseconds. Whether it is done.
+    pub(crate) fn until(&mut self, limit: u64, done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        let mut look = self.now;
+        while self.finding.is_none() {
+            if self.now >= look {
+                if done(self) {
+                    return true;
+                }
+                look = self.now + 20;
+            }
+            match self.queue.peek() {
+                Some(Reverse(next)) if next.at <= end => {}
+                _ => {
+                    self.now = end;
+                    return done(self);
+                }
+            }
+            if let Some(Reverse(Queued { at, event, .. })) = self.queue.pop() {
+                self.now = self.now.max(at);
+                self.happen(event);
+            }
+        }
+        false
+    }
+
+    pub(crate) fn run(&mut self, millis: u64) {
+        self.until(millis, |_| false);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::At(place, start, arrival) => self.arrive(place, start, arrival),
+            Event::Tick(place, start) => self.tick(place, start),
+            Event::Look(place, start) => self.look(place, start),
+            Event::Connect(from, to, ends) => self.connect(from, to, ends),
+            Event::Flush(from, to) => {
+                self.flushes[from][to] = false;
+                self.flush(from, to);
+            }
+            Event::Break(from, to, stream) => {
+                if self.network.stream(from, to).is_some_and(|open| open.id == stream) {
+                    self.break_stream(from, to);
+                }
+            }
+            Event::Client(client) => self.client(client),
+            Event::Reread(name) => {
+                self.clients.again -= 1;
+                self.last_read(name);
+            }
+            Event::Start(place) => self.start(place),
+            Event::Resume(place, start) => self.resume(place, start),
+            Event::Faults => {
+                self.later(self.now + 20, Event::Faults);
+                self.step_faults();
+            }
+        }
+    }
+
+    fn starts(&self, place: usize, start: Generation) -> Option<&Process> {
+        self.places[place].as_deref().filter(|process| process.generation == start)
+    }
+
+    fn tick(&mut self, place: usize, start: Generation) {
+        let now = self.now;
+        let Some(process) = self.places[place].as_deref_mut().filter(|process| process.generation == start) else {
+            return;
+        };
+        let next = Event::Tick(place, start);
+        if process.paused {
+            return self.later(now + TICK, next);
+        }
+        let clock = process.skew.read(now);
+        let mut effects = Effects::default();
+        let random = self.rng.random();
+        process.node.tick(clock, random, &mut effects);
+        if self.shape.max_bytes < 1 << 20 || now.is_multiple_of(16) {
+            let finding = within_limits::check(process, self.shape.max_bytes);
+            self.find(finding);
+        }
+        self.carry_out(place, effects);
+        self.tick_membership(place);
+        let jitter = if self.rng.random_ratio(1, 30) { self.rng.random_range(0..25) } else { 0 };
+        self.later(now + TICK + jitter, next);
+    }
+
+    // ---- processes
+
+    /// Starts a node, unless it runs.
+    pub(crate) fn start(&mut self, place: usize) {
+        if self.places[place].is_some() {
+            return;
+        }
         let generation = Generation(self.rng.random());
-        let timing = Environment::Lan.timing();
-        let config = Config {
+        let skew = Skew::random(&mut self.rng);
+        let clock = skew.read(self.now);
+        let config = self.config(place, generation);
+        self.note(|| format!("start node-{place} {:x} {skew:?}", generation.0));
+        let membership = self.shape.gossip.then(|| self.new_membership(&config, clock));
+        let node = Node::new(config, clock);
+        self.places[place] =
+            Some(Box::new(Process { node, generation, skew, membership, paused: false, inbox: Vec::new() }));
+        self.figures.starts += 1;
+        let (tick, look) = (self.rng.random_range(0..TICK), self.rng.random_range(0..LOOK));
+        self.later(self.now + tick, Event::Tick(place, generation));
+        self.later(self.now + look, Event::Look(place, generation));
+        self.verdicts(place, generation, true, 20..200);
+        // Streams to the former start are reset as soon as the new one answers.
+        for other in 0..PLACES {
+            if let Some(id) = self.network.stream(other, place).map(|stream| stream.id) {
+                let at = self.now + self.rng.random_range(1..50);
+                self.later(at, Event::Break(other, place, id));
+            }
+        }
+    }
+
+    fn config(&self, place: usize, generation: Generation) -> Config {
+        let shape = &self.shape;
+        Config {
             identity: Identity {
                 cluster_name: "sim".to_owned(),
-                name: name(number),
+                name: name(place),
                 generation,
                 client_port: 3320,
                 peer_port: 3322,
-                environment: "lan".to_owned(),
-                default_map: "cc-relay".to_owned(),
+                environment: "local".to_owned(),
+                default_map: MAPS[0].to_owned(),
                 zone: String::new(),
             },
             partitions: PARTITIONS,
             live: Live {
                 generation: 1,
-                factor: self.shape.factor,
-                read_quorum: self.shape.read_quorum,
-                write_quorum: self.shape.write_quorum,
-                member_quorum: MemberQuorum::Auto,
+                factor: shape.factor,
+                read_quorum: shape.read_quorum,
+                write_quorum: shape.write_quorum,
+                member_quorum: shape.member_quorum,
             },
-            timing,
-            peers: (0..peers).map(|n| (name(n).to_string(), 3322)).collect(),
-            max_bytes: 1 << 30,
-            bootstrap_timeout: std::time::Duration::from_secs(10),
-            rejoin_timeout: std::time::Duration::from_mins(1),
-        };
-        self.note(format!("start {} {:x}", name(number), generation.0));
-        let node = Node::new(config, self.clock());
-        self.nodes.insert(name(number), Peer { node, generation });
-        self.verdicts.push(Verdict { at: self.now + 150, about: name(number), generation, up: true });
+            timing: Environment::Local.timing(),
+            peers: self.faults.members(place).map(|n| (name(n).to_string(), 3322)).collect(),
+            max_bytes: shape.max_bytes,
+            // Alone it begins only where there is nobody to wait for.
+            bootstrap_timeout: Duration::from_millis(if shape.members == 1 { 500 } else { 10_000_000 }),
+            rejoin_timeout: Duration::from_mins(1),
+        }
     }
 
-    /// Ends a process at once. Its streams break; the failure detector notices after the suspicion time.
-    pub(crate) fn crash(&mut self, number: usize) {
-        let gone = name(number);
-        let Some(peer) = self.nodes.remove(&gone) else { return };
-        self.note(format!("end {gone}"));
-        let detected = self.now + 1500 + self.rng.random_range(0..1000);
-        self.verdicts.push(Verdict { at: detected, about: gone.clone(), generation: peer.generation, up: false });
-        let clock = self.clock();
-        let broken: Vec<_> = self.streams.keys().filter(|(from, to)| *from == gone || *to == gone).cloned().collect();
-        for (from, to) in broken {
-            self.streams.remove(&(from.clone(), to.clone()));
-            if let Some(survivor) = self.nodes.get(&from) {
-                let mut effects = Effects::default();
-                survivor.node.stream_down(&to, clock, &mut effects);
-                self.carry_out(&from, effects);
+    /// Ends a process at once, with its memory.
+    pub(crate) fn crash(&mut self, place: usize) {
+        let Some(process) = self.places[place].take() else { return };
+        self.note(|| format!("end node-{place} {:x}", process.generation.0));
+        let died = self.now;
+        self.verdicts(place, process.generation, false, 400..1100);
+        for other in 0..PLACES {
+            if let Some(id) = self.network.stream(other, place).map(|stream| stream.id) {
+                let hears = self.network.both_ways(other, place);
+                let after = self.rng.random_range(if hears { 0..250 } else { 500..3000 });
+                self.later(died + after, Event::Break(other, place, id));
+            }
+            self.network.close(place, other, died, &mut self.rng);
+        }
+        self.clients_lose(place);
+        let alive: Vec<Generation> = self.processes().map(|process| process.generation).collect();
+        self.observer.ended(&alive, self.class);
+    }
+
+    pub(crate) fn pause(&mut self, place: usize, millis: u64) {
+        let now = self.now;
+        let Some(process) = self.places[place].as_deref_mut().filter(|process| !process.paused) else { return };
+        process.paused = true;
+        let start = process.generation;
+        self.note(|| format!("pause node-{place} for {millis} ms"));
+        self.later(now + millis, Event::Resume(place, start));
+    }
+
+    fn resume(&mut self, place: usize, start: Generation) {
+        let Some(process) = self.places[place].as_deref_mut().filter(|process| process.generation == start) else {
+            return;
+        };
+        process.paused = false;
+        let inbox = std::mem::take(&mut process.inbox);
+        self.note(|| format!("resume node-{place}"));
+        for arrival in inbox {
+            self.arrive(place, start, arrival);
+        }
+        for other in 0..PLACES {
+            self.flush(place, other);
+        }
+    }
+
+    pub(crate) fn is_paused(&self, place: usize) -> bool {
+        self.places[place].as_deref().is_some_and(|process| process.paused)
+    }
+
+    // ---- streams
+
+    fn look(&mut self, place: usize, start: Generation) {
+        let Some(process) = self.starts(place, start) else { return };
+        let wanted = if process.paused { Vec::new() } else { process.node.dial() };
+        for (peer, _) in wanted {
+            let to = number(&peer);
+            if self.network.stream(place, to).is_none() && !self.dialling[place][to] {
+                self.dial(place, to, start);
             }
         }
-        // A client of that node gets no answer.
-        let lost: Vec<Ticket> = self.asked.keys().filter(|t| t.connection == number as u64).copied().collect();
-        for ticket in lost {
-            self.answered(ticket, &Reply::Error("OUTCOMEUNKNOWN connection closed".to_owned()));
+        let after = self.rng.random_range(LOOK / 2..LOOK * 2);
+        self.later(self.now + after, Event::Look(place, start));
+    }
+
+    fn dial(&mut self, from: usize, to: usize, start: Generation) {
+        let Some(peer) = self.places[to].as_deref().filter(|peer| !peer.paused) else { return };
+        let ends = (start.0, peer.generation.0);
+        if self.network.both_ways(from, to) {
+            self.dialling[from][to] = true;
+            let at = self.now + self.rng.random_range(1..30);
+            self.later(at, Event::Connect(from, to, ends));
         }
     }
 
-    pub(crate) fn note(&mut self, text: String) {
-        self.trace.push(format!("{:>7} {text}", self.now));
+    fn connect(&mut self, from: usize, to: usize, ends: (u64, u64)) {
+        self.dialling[from][to] = false;
+        let opens = self.starts(from, Generation(ends.0)).is_some_and(|process| !process.paused)
+            && self.starts(to, Generation(ends.1)).is_some_and(|process| !process.paused)
+            && self.network.both_ways(from, to)
+            && self.network.stream(from, to).is_none();
+        if opens {
+            self.network.open(from, to, ends);
+            self.note(|| format!("stream node-{from} to node-{to} is up"));
+            self.arrive(from, Generation(ends.0), Arrival::StreamUp(to));
+        }
     }
 
-    pub(crate) fn node(&self, number: usize) -> Option<&Node> {
-        self.nodes.get(&name(number)).map(|peer| &peer.node)
+    /// Breaks a stream, and tells the one who opened it.
+    pub(crate) fn break_stream(&mut self, from: usize, to: usize) {
+        if self.network.close(from, to, self.now, &mut self.rng) {
+            self.note(|| format!("stream node-{from} to node-{to} broke"));
+            if let Some(start) = self.places[from].as_deref().map(|process| process.generation) {
+                self.arrive(from, start, Arrival::StreamDown(to));
+            }
+        }
+    }
+
+    /// Takes what a node has to say to another and puts it under way.
+    fn flush(&mut self, from: usize, to: usize) {
+        let Some(process) = self.places[from].as_deref().filter(|process| !process.paused) else { return };
+        let ends = self.network.stream(from, to).map(|stream| stream.ends);
+        if ends.is_none_or(|ends| ends.0 != process.generation.0) {
+            return;
+        }
+        let clock = process.skew.read(self.now);
+        loop {
+            let Some(process) = self.places[from].as_deref() else { return };
+            let mut messages = process.node.take_messages(&self.names[to], FRAME_BYTES, clock);
+            if messages.is_empty() {
+                break;
+            }
+            for message in &mut messages {
+                deadlines(message, |expires| Millis(expires.since(clock.now)));
+                let finding = self.observer.said(process, (from, to), message, &mut self.figures);
+                if let (None, Some(finding)) = (&self.finding, finding) {
+                    self.finding = Some(finding);
+                }
+            }
+            let dies = self.faults.is_moment(from, &messages);
+            self.trace.frame(self.now, from, to, &messages);
+            if let Some(frame) = self.network.send((from, to), messages, self.now, &mut self.rng) {
+                let arrival = Arrival::Frame(from, frame.stream, frame.ends, frame.messages);
+                self.later(frame.at, Event::At(to, Generation(frame.ends.1), arrival));
+            }
+            if dies {
+                self.note(|| format!("node-{from} ends in the middle of that"));
+                self.crash(from);
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn unblock(&mut self, from: usize, to: usize) {
+        for (from, _, frame) in self.network.unblock(from, to, self.now, &mut self.rng) {
+            let to = self.place_of(Generation(frame.ends.1));
+            let arrival = Arrival::Frame(from, frame.stream, frame.ends, frame.messages);
+            if let Some(to) = to {
+                self.later(frame.at, Event::At(to, Generation(frame.ends.1), arrival));
+            }
+        }
+    }
+
+    fn place_of(&self, start: Generation) -> Option<usize> {
+        (0..PLACES).find(|place| self.starts(*place, start).is_some())
+    }
+
+    // ---- events of one node
+
+    fn arrive(&mut self, place: usize, start: Generation, arrival: Arrival) {
+        let now = self.now;
+        let Some(process) = self.places[place].as_deref_mut().filter(|process| process.generation == start) else {
+            return;
+        };
+        if process.paused {
+            return process.inbox.push(arrival);
+        }
+        let clock = process.skew.read(now);
+        let mut effects = Effects::default();
+        let names = &self.names;
+        let news = match &arrival {
+            Arrival::StreamUp(peer) => Some((*peer, true)),
+            Arrival::StreamDown(peer) => Some((*peer, false)),
+            _ => None,
+        };
+        match arrival {
+            Arrival::StreamUp(peer) => process.node.stream_up(&names[peer], clock, &mut effects),
+            Arrival::StreamDown(peer) => process.node.stream_down(&names[peer], clock, &mut effects),
+            Arrival::Verdict(about, which, up) if up => {
+                process.node.member_up(&names[about], which, clock, &mut effects)
+            }
+            Arrival::Verdict(about, which, _) => process.node.member_down(&names[about], which, clock, &mut effects),
+            Arrival::Frame(from, stream, ends, messages) => {
+                if self.network.is_lost(stream, now) {
+                    return;
+                }
+                let generation = Generation(ends.0);
+                for mut message in messages {
+                    deadlines(&mut message, |left| Millis(clock.now.0 + left.0));
+                    let random = self.rng.random();
+                    process.node.receive(&names[from], generation, message, clock, random, &mut effects);
+                }
+            }
+            Arrival::Command(ticket, partition, words) => {
+                let random = self.rng.random();
+                let reply = process.node.submit(ticket, partition, &words, clock, random, &mut effects);
+                effects.replies.extend(reply.map(|reply| (ticket, reply)));
+            }
+            Arrival::Datagram(bytes) => return self.datagram(place, &bytes),
+        }
+        self.carry_out(place, effects);
+        if let Some((peer, works)) = news {
+            self.stream_news(place, &self.names[peer].clone(), works);
+        }
+    }
+
+    pub(crate) fn carry_out(&mut self, place: usize, effects: Effects) {
+        for notice in effects.notices {
+            self.trace.say(self.now, || format!("node-{place}: {}", notice.text));
+        }
+        for peer in effects.wake {
+            let to = number(&peer);
+            if !std::mem::replace(&mut self.flushes[place][to], true) {
+                let at = self.now + self.rng.random_range(0..3);
+                self.later(at, Event::Flush(place, to));
+            }
+        }
+        if effects.table_changed {
+            self.table_changed(place);
+        }
+        for (ticket, reply) in effects.replies {
+            self.answered(place, ticket, &reply);
+        }
+        if let Some(reason) = effects.fatal {
+            self.note(|| format!("node-{place} must start anew: {reason}"));
+            self.crash(place);
+            let at = self.now + self.rng.random_range(20..500);
+            self.later(at, Event::Start(place));
+        }
+    }
+
+    fn table_changed(&mut self, place: usize) {
+        let Some(process) = self.places[place].as_deref() else { return };
+        let Some(table) = process.node.routing().table.clone() else { return };
+        self.trace.table(self.now, place, &table);
+        let alive: Vec<Generation> = self.processes().map(|process| process.generation).collect();
+        let finding = self.observer.table(&table, &alive, self.class, &mut self.figures);
+        self.find(finding);
+        let emptied = std::mem::take(&mut self.observer.emptied);
+        self.clients.wiped(&emptied, self.now);
+    }
+
+    // ---- what others ask
+
+    pub(crate) fn process(&self, place: usize) -> Option<&Process> {
+        self.places[place].as_deref()
+    }
+
+    pub(crate) fn process_mut(&mut self, place: usize) -> Option<&mut Process> {
+        self.places[place].as_deref_mut()
+    }
+
+    pub(crate) fn process_and_observer(
+        &mut self,
+        place: usize,
+        look: impl FnOnce(&Process, &mut Observer) -> Option<Finding>,
+    ) -> Option<Finding> {
+        look(self.places[place].as_deref()?, &mut self.observer)
+    }
+
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.places.iter().filter_map(|process| process.as_deref())
+    }
+
+    pub(crate) fn node(&self, place: usize) -> Option<&Node> {
+        self.process(place).map(|process| &process.node)
+    }
+
+    pub(crate) fn clock(&self, place: usize) -> Clock {
+        self.process(place).map_or_else(Clock::default, |process| process.skew.read(self.now))
     }
 
     pub(crate) fn alive(&self) -> Vec<usize> {
-        self.nodes.keys().filter_map(|name| name.as_str().strip_prefix("node-")?.parse().ok()).collect()
+        (0..PLACES).filter(|place| self.places[*place].is_some()).collect()
     }
 
-    pub(crate) fn ask(&mut self, number: usize, change: Change) {
-        self.note(format!("ask node-{number}: {change:?}"));
-        let clock = self.clock();
-        if let Some(node) = self.node(number) {
-            node.change(change, clock);
-        }
-    }
-
-    pub(crate) fn leave(&mut self, number: usize, intent: Intent) {
-        self.note(format!("leave node-{number} {intent:?}"));
-        let clock = self.clock();
-        if let Some(node) = self.node(number) {
-            node.begin_leave(intent, clock);
-        }
-    }
-
-    pub(crate) fn finish_leave(&mut self, number: usize) {
-        let clock = self.clock();
-        if let Some(node) = self.node(number) {
-            node.finish_leave(clock);
-        }
-    }
-
-    /// Lets time pass for `millis`, with `writes` client commands a second.
-    pub(crate) fn run(&mut self, millis: u64, writes: u64) {
-        let until = self.now + millis;
-        while self.now < until {
-            self.step(writes);
-        }
-    }
-
-    /// Lets time pass until `done`, at most `limit` milliseconds.
-    pub(crate) fn until(&mut self, what: &str, limit: u64, writes: u64, done: impl Fn(&Self) -> bool) {
-        let end = self.now + limit;
-        while !done(self) {
-            assert!(self.now < end, "not within {limit} ms: {what}\n{}", self.report());
-            self.step(writes);
-        }
-    }
-
-    pub(crate) fn report(&self) -> String {
-        let mut report = self.trace.join("\n");
-        for (name, peer) in &self.nodes {
-            report += &format!("\n{name}: {:?} {:?}", peer.node.ready(self.clock()), peer.node.leave_progress());
-            if let Some(table) = &peer.node.routing().table {
-                report += &format!(" epoch {:?} quorum {}", table.epoch, table.quorum);
-                for member in &table.members {
-                    report += &format!("\n    {} {} {:?}", member.id, member.name, member.state);
-                }
-                for (number, assignment) in table.partitions.iter().enumerate() {
-                    report += &format!(
-                        "\n    p{number} {:?} {:?} from {:?}",
-                        assignment.epoch.0, assignment.copies, assignment.from
-                    );
-                }
-            }
-        }
-        report
-    }
-
-    fn step(&mut self, writes: u64) {
-        self.now += STEP;
-        self.connect();
-        self.judge();
-        self.deliver();
-        if self.now.is_multiple_of(TICK) {
-            self.tick();
-        }
-        let due = (self.now * writes / 1000) - ((self.now - STEP) * writes / 1000);
-        for _ in 0..due {
-            self.command();
-        }
-        self.collect();
-        self.watch();
-        if self.ledger.acknowledged > 0 {
-            self.longest_silence = self.longest_silence.max(self.now - self.last_write);
-        }
-    }
-
-    /// Traces what every node holds of the watched key.
-    fn watch(&mut self) {
-        let Some(key) = self.watched else { return };
-        let text = key_text(key);
-        let partition = partition_of(&text, PARTITIONS);
-        let mut held = String::new();
-        for (name, peer) in &self.nodes {
-            let (last, records) = peer.node.holding(partition);
-            let entry = records.iter().find(|record| matches!(&record.op, Op::Put { key, .. } if *key == text));
-            held += &format!(" {name}@{}.{}", last.epoch.0 % 1000, last.sequence);
-            if let Some(Record { version, op: Op::Put { value, .. } }) = entry {
-                held += &format!(" {value:?} {}.{}", version.epoch.0 % 1000, version.sequence);
-            }
-        }
-        if self.held != held {
-            self.note(held.clone());
-            self.held = held;
-        }
-    }
-
-    fn connect(&mut self) {
-        let mut wanted = Vec::new();
-        for (from, peer) in &self.nodes {
-            for (to, _) in peer.node.dial() {
-                if self.nodes.contains_key(&to) {
-                    wanted.push((from.clone(), to));
-                }
-            }
-        }
-        let clock = self.clock();
-        for pair in wanted {
-            let delay = self.now + 20 + self.rng.random_range(0..80);
-            let stream = self.streams.entry(pair.clone()).or_insert(Stream {
-                up: false,
-                ready_at: delay,
-                queue: VecDeque::new(),
-            });
-            if !stream.up && self.now >= stream.ready_at {
-                stream.up = true;
-                let mut effects = Effects::default();
-                self.nodes[&pair.0].node.stream_up(&pair.1, clock, &mut effects);
-                self.carry_out(&pair.0, effects);
-            }
-        }
-    }
-
-    fn judge(&mut self) {
-        let now = self.now;
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.verdicts).into_iter().partition(|v| v.at <= now);
-        self.verdicts = later;
-        let clock = self.clock();
-        for verdict in due {
-            let names: Vec<MemberName> = self.nodes.keys().filter(|n| **n != verdict.about).cloned().collect();
-            for observer in names {
-                let mut effects = Effects::default();
-                let node = &self.nodes[&observer].node;
-                if verdict.up {
-                    node.member_up(&verdict.about, verdict.generation, clock, &mut effects);
-                } else {
-                    node.member_down(&verdict.about, verdict.generation, clock, &mut effects);
-                }
-                self.carry_out(&observer, effects);
-            }
-        }
-    }
-
-    /// Takes what nodes have to say and puts it under way.
-    fn collect(&mut self) {
-        let clock = self.clock();
-        let pairs: Vec<_> = self.streams.iter().filter(|(_, stream)| stream.up).map(|(pair, _)| pair.clone()).collect();
-        for pair in pairs {
-            let messages = self.nodes[&pair.0].node.take_messages(&pair.1, 64 << 10, clock);
-            if messages.is_empty() {
-                continue;
-            }
-            let arrival = self.now + self.rng.random_range(0..15);
-            if let Some(stream) = self.streams.get_mut(&pair) {
-                // One stream keeps its order.
-                let arrival = stream.queue.back().map_or(arrival, |(last, _)| arrival.max(*last));
-                stream.queue.extend(messages.into_iter().map(|message| (arrival, message)));
-            }
-        }
-    }
-
-    fn deliver(&mut self) {
-        let clock = self.clock();
-        let pairs: Vec<_> = self.streams.keys().cloned().collect();
-        for (from, to) in pairs {
-            loop {
-                let Some(stream) = self.streams.get_mut(&(from.clone(), to.clone())) else { break };
-                if stream.queue.front().is_none_or(|(at, _)| *at > self.now) {
-                    break;
-                }
-                let Some((_, message)) = stream.queue.pop_front() else { break };
-                let generation = self.nodes[&from].generation;
-                let random = self.rng.random();
-                let mut effects = Effects::default();
-                self.nodes[&to].node.receive(&from, generation, message, clock, random, &mut effects);
-                self.carry_out(&to, effects);
-            }
-        }
-    }
-
-    fn tick(&mut self) {
-        let clock = self.clock();
-        let names: Vec<MemberName> = self.nodes.keys().cloned().collect();
-        for name in names {
-            let Some(peer) = self.nodes.get(&name) else { continue };
-            let mut effects = Effects::default();
-            let random = self.rng.random();
-            peer.node.tick(clock, random, &mut effects);
-            self.carry_out(&name, effects);
-        }
-    }
-
-    fn carry_out(&mut self, at: &MemberName, effects: Effects) {
-        for notice in effects.notices {
-            self.note(format!("{at}: {}", notice.text));
-        }
-        if let (true, Some(key), Some(peer)) = (effects.table_changed, self.watched, self.nodes.get(at)) {
-            let partition = partition_of(&key_text(key), PARTITIONS);
-            let table = peer.node.routing().table.clone();
-            let assignment = table.as_ref().map(|table| (table.epoch.counter, table.assignment(partition).clone()));
-            self.note(format!("{at}: in force {assignment:?}"));
-        }
-        for (ticket, reply) in effects.replies {
-            self.answered(ticket, &reply);
-        }
-        if let Some(reason) = effects.fatal {
-            let number: usize = at.as_str()[5..].parse().unwrap();
-            self.note(format!("{at} must start anew: {reason}"));
-            let peers = self.shape.members;
-            self.crash(number);
-            self.start(number, peers);
-        }
-    }
-
-    // ---- the client
-
-    /// One command of a client, to any node that is ready: a write, a delete or a read.
-    fn command(&mut self) {
-        let clock = self.clock();
-        let ready: Vec<usize> = self
-            .alive()
-            .into_iter()
-            .filter(|number| self.node(*number).is_some_and(|n| n.ready(clock).is_ok()))
-            .collect();
-        if ready.is_empty() {
-            return;
-        }
-        let number = ready[self.rng.random_range(0..ready.len())];
-        let key = self.rng.random_range(0..400);
-        if !self.busy.insert(key) {
-            return;
-        }
-        let kind = self.rng.random_range(0..10);
-        self.next_value += 1;
-        let (verb, write) = match kind {
-            0 => ("DEL", Some(None)),
-            1..=5 => ("SET", Some(Some(self.next_value))),
-            _ => ("GET", None),
-        };
-        self.submit(number, key, verb, write);
-    }
-
-    fn submit(&mut self, number: usize, key: u32, verb: &'static str, write: Option<Value>) {
-        self.next_ticket += 1;
-        let ticket = Ticket { connection: number as u64, request: self.next_ticket, part: 0 };
-        let text = key_text(key);
-        let mut words = vec![Bytes::from_static(verb.as_bytes()), text.clone()];
-        if let Some(Some(value)) = write {
-            words.push(Bytes::from(value.to_string()));
-        }
-        let random = self.rng.random();
-        let clock = self.clock();
-        self.asked.insert(ticket, Asked { key, write, at: self.now });
-        let mut effects = Effects::default();
-        let partition = partition_of(&text, PARTITIONS);
-        let Some(peer) = self.nodes.get(&name(number)) else { return };
-        let reply = peer.node.submit(ticket, partition, &words, clock, random, &mut effects);
-        self.carry_out(&name(number), effects);
-        if let Some(reply) = reply {
-            self.answered(ticket, &reply);
-        }
-    }
-
-    fn answered(&mut self, ticket: Ticket, reply: &Reply) {
-        let Some(asked) = self.asked.remove(&ticket) else { return };
-        self.busy.remove(&asked.key);
-        if self.watched == Some(asked.key) {
-            let partition = partition_of(&key_text(asked.key), PARTITIONS);
-            self.note(format!(
-                "p{} {:?} by node-{} since {}: {reply:?}",
-                partition.0, asked.write, ticket.connection, asked.at
-            ));
-            if let Some(table) = self.table() {
-                self.note(format!("  newest table {} {:?}", table.epoch.counter, table.assignment(partition)));
-            }
-        }
-        match (reply, asked.write) {
-            (Reply::Error(text), Some(value)) if text.starts_with("OUTCOMEUNKNOWN") => {
-                self.faults.push(text.clone());
-                self.ledger.outcome_unknown(asked.key, value);
-            }
-            (Reply::Error(text), _) => {
-                self.faults.push(text.clone());
-                self.ledger.refused += 1;
-            }
-            (_, Some(value)) => {
-                self.last_write = self.now;
-                self.ledger.acknowledge(asked.key, value);
-            }
-            (reply, None) => {
-                let value = value_of(reply);
-                if let Err(wrong) = self.ledger.check(asked.key, value) {
-                    panic!("at {}: {wrong}\n{}", self.now, self.report());
-                }
-            }
-        }
-    }
-
-    /// Reads every key that was ever written, through every node.
-    pub(crate) fn verify(&mut self) {
-        self.until("answers to all commands", 20_000, 0, |cluster| cluster.asked.is_empty());
-        for number in self.alive() {
-            for key in self.ledger.keys() {
-                self.busy.insert(key);
-                self.submit(number, key, "GET", None);
-            }
-        }
-        let before = self.ledger.refused;
-        self.until("answers to all reads", 20_000, 0, |cluster| cluster.asked.is_empty());
-        assert_eq!(self.ledger.refused, before, "reads were refused: {:?}\n{}", self.faults.last(), self.report());
-    }
-
-    // ---- the table
-
+    /// The newest table that any node has.
     pub(crate) fn table(&self) -> Option<Arc<Table>> {
-        self.nodes.values().filter_map(|peer| peer.node.routing().table.clone()).max_by_key(|table| table.epoch)
+        self.processes().filter_map(|process| process.node.routing().table.clone()).max_by_key(|table| table.epoch)
     }
 
-    /// Every node has the same table, every partition has all its copies, and nothing moves.
+    /// One table, and every copy in its place.
     pub(crate) fn is_quiet(&self) -> bool {
-        let Some(table) = self.table() else { return false };
-        let same = self.nodes.values().all(|peer| {
-            let routing = peer.node.routing();
-            routing.table.as_ref().is_some_and(|known| known.epoch == table.epoch) && routing.me.is_some()
-        });
-        let live = table.live().count();
-        let copies = (self.shape.factor as usize).min(live);
-        same && live == self.nodes.len()
-            && table.members.iter().all(|member| member.state == State::Active)
-            && table.partitions.iter().all(|assignment| {
-                assignment.copies.len() == copies && assignment.copies.iter().all(|copy| copy.in_sync)
-            })
+        one_table::holds(self) && copies_come_back::holds(self)
     }
 
-    pub(crate) fn state(&self, number: usize) -> Option<State> {
-        self.table()?.named(&name(number)).map(|member| member.state)
+    pub(crate) fn state(&self, place: usize) -> Option<State> {
+        self.table()?.named(&self.names[place]).map(|member| member.state)
     }
 
-    pub(crate) fn primaries(&self, number: usize) -> usize {
+    pub(crate) fn primaries(&self, place: usize) -> usize {
         let Some(table) = self.table() else { return 0 };
-        let Some(id) = table.named(&name(number)).map(|member| member.id) else { return 0 };
+        let Some(id) = table.named(&self.names[place]).map(|member| member.id) else { return 0 };
         table.partitions.iter().filter(|assignment| assignment.primary() == Some(id)).count()
-    }
-}
-
-fn key_text(key: u32) -> Bytes {
-    Bytes::from(format!("key:{key}"))
-}
-
-fn value_of(reply: &Reply) -> Value {
-    match reply {
-        Reply::Bulk(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()),
-        _ => None,
     }
 }

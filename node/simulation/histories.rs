@@ -1,74 +1,206 @@
-//! Random histories: whatever happens, an acknowledged write is read back.
+//! Many histories on all cores, and the table of what they showed.
 
-use mizuya_node::logic::cluster::member::{Intent, State};
-use mizuya_node::logic::cluster::message::Change;
-use rand::RngExt;
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
 
-use crate::cluster::{Cluster, Shape, name};
+use crate::{
+    figures::Figures,
+    history::{FAULTS, OPERATIONS, Played, play},
+    invariants::{Finding, Kind},
+    ledger::Name,
+    shape::Class,
+    trace::Trace,
+};
 
-/// Crashes one at a time, planned leaves, turned-back drains and joins, under load.
-fn history(seed: u64) -> Cluster {
-    let shape = Shape { members: 3, factor: 2, read_quorum: 1, write_quorum: 1 + (seed % 2) as u32 };
-    let mut cluster = Cluster::new(shape, seed);
-    cluster.until("a first cluster", 10_000, 0, Cluster::is_quiet);
-    cluster.run(300, 300);
-    for _ in 0..4 {
-        let victim = cluster.rng.random_range(0..3);
-        match cluster.rng.random_range(0..4) {
-            0 => {
-                cluster.crash(victim);
-                let pause = cluster.rng.random_range(10..6000);
-                cluster.run(pause, 300);
-                cluster.start(victim, 3);
+/// Histories of a run, unless `HISTORIES` says otherwise.
+const HISTORIES: u64 = 10_000;
+/// An invariant of its own: the code does not panic.
+const PANIC: &str = "no_panic";
+
+pub(crate) fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text}")))
+}
+
+/// What a run of many histories showed.
+#[derive(Default)]
+pub(crate) struct Run {
+    histories: u64,
+    figures: BTreeMap<&'static str, (u64, Figures)>,
+    all: Figures,
+    fewest: Option<(u64, u64)>,
+    pub(crate) findings: BTreeMap<u64, Finding>,
+}
+
+impl Run {
+    fn add(&mut self, seed: u64, played: Played) {
+        self.histories += 1;
+        let (histories, figures) = self.figures.entry(played.class.name()).or_default();
+        *histories += 1;
+        figures.add(&played.figures);
+        self.all.add(&played.figures);
+        let (operations, faults) = (played.figures.operations, played.figures.fault_count());
+        match played.finding {
+            Some(finding) => {
+                self.findings.insert(seed, finding);
             }
-            1 => {
-                let limit = cluster.rng.random_range(50..3000);
-                cluster.leave(victim, Intent::Restart);
-                cluster.run(limit, 300);
-                // Killed wherever it is, if it was not done in time.
-                cluster.finish_leave(victim);
-                let last = cluster.rng.random_range(0..500);
-                cluster.run(last, 300);
-                cluster.crash(victim);
-                cluster.run(500, 300);
-                cluster.start(victim, 3);
+            None => {
+                let (o, f) = self.fewest.unwrap_or((u64::MAX, u64::MAX));
+                self.fewest = Some((o.min(operations), f.min(faults)));
             }
-            2 => {
-                cluster.ask((victim + 1) % 3, Change::SetState(name(victim), State::Leaving(Intent::Depart)));
-                // Whoever asks waits for the answer, as the admin service does.
-                cluster.until("the drain has begun", 5000, 300, |c| c.state(victim) != Some(State::Active));
-                let pause = cluster.rng.random_range(10..800);
-                cluster.run(pause, 300);
-                cluster.ask((victim + 2) % 3, Change::SetState(name(victim), State::Active));
-            }
-            _ => cluster.run(700, 300),
         }
-        // Copies are rebuilt before the next fault: one copy is lost at a time.
-        cluster.until("quiet after a fault", 60_000, 300, Cluster::is_quiet);
     }
-    cluster.verify();
-    cluster
+
+    fn count(&self, kind: Kind) -> usize {
+        self.findings.values().filter(|finding| finding.kind() == kind).count()
+    }
+
+    fn table(&self) -> String {
+        let mut lines = vec![format!(
+            "{:<28}{:>10}{:>10}{:>14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>16}",
+            "histories",
+            "tried",
+            "faults",
+            "acknowledged",
+            "unknown",
+            "emptied",
+            "lost",
+            "wrong",
+            "stale",
+            "unavailable ms"
+        )];
+        let mut line = |name: &str, tried: u64, figures: &Figures, found: [String; 3]| {
+            lines.push(format!(
+                "{name:<28}{tried:>10}{:>10}{:>14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>16}",
+                figures.fault_count(),
+                figures.acknowledged,
+                figures.unknown,
+                figures.emptied,
+                found[0],
+                found[1],
+                found[2],
+                figures.longest_unavailable
+            ));
+        };
+        for class in Class::ALL {
+            if let Some((tried, figures)) = self.figures.get(class.name()) {
+                line(class.name(), *tried, figures, std::array::from_fn(|_| String::new()));
+            }
+        }
+        let found = [Kind::Lost, Kind::Wrong, Kind::Stale].map(|kind| self.count(kind).to_string());
+        line("all", self.histories, &self.all, found);
+        for (fault, times) in &self.all.faults {
+            lines.push(format!("{:<28}{times:>10}", format!("  fault: {fault}")));
+        }
+        for (event, times) in self.all.required() {
+            lines.push(format!("{:<28}{times:>10}", format!("  seen: {event}")));
+        }
+        let (operations, faults) = self.fewest.unwrap_or_default();
+        lines.push(format!(
+            "fewest in one history: {operations} commands, {faults} faults; {} s simulated",
+            self.all.simulated / 1000
+        ));
+        lines.join("\n")
+    }
+}
+
+fn attempt(seed: u64, trace: Trace) -> Result<Played, Finding> {
+    catch_unwind(AssertUnwindSafe(|| play(seed, trace))).map_err(|cause| {
+        let text = cause.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
+        Finding::new(PANIC, text.unwrap_or_default())
+    })
+}
+
+/// Plays the histories of these seeds on all cores, until `enough` of what was found.
+pub(crate) fn play_all(first: u64, count: u64, enough: impl Fn(&Finding) -> bool + Sync) -> Run {
+    let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
+    let run = Mutex::new(Run::default());
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        break;
+                    }
+                    let played = attempt(seed, Trace::default());
+                    let mut run = run.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    match played {
+                        Ok(played) => run.add(seed, played),
+                        Err(finding) => drop(run.findings.insert(seed, finding)),
+                    }
+                    if run.findings.get(&seed).is_some_and(&enough) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    std::panic::set_hook(hook);
+    run.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Plays one history again and returns its trace.
+fn replay(seed: u64) -> (Option<Finding>, String) {
+    let watched = number("KEY").map(|key| Name { map: u8::from(key >= 100), key: (key % 100) as u32 });
+    let watched = match (watched, attempt(seed, Trace::default())) {
+        (Some(name), _) => Some(name),
+        (None, Ok(played)) => played.watched,
+        (None, Err(finding)) => return (Some(finding), String::new()),
+    };
+    match attempt(seed, Trace::watching(watched)) {
+        Ok(played) => (played.finding, played.trace.text()),
+        Err(finding) => (Some(finding), String::new()),
+    }
 }
 
 #[test]
-fn no_acknowledged_write_is_lost_in_random_histories() {
-    let seeds: Vec<u64> = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEED must be a number")],
-        Err(_) => (0..std::env::var("HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(40)).collect(),
-    };
-    let (mut acknowledged, mut unknown) = (0, 0);
-    for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| history(seed));
-        match outcome {
-            Ok(cluster) => {
-                acknowledged += cluster.ledger.acknowledged;
-                unknown += cluster.ledger.unknown;
-            }
-            Err(cause) => {
-                eprintln!("history failed; replay it with SEED={seed}");
-                std::panic::resume_unwind(cause);
-            }
+fn whatever_happens_the_cluster_keeps_its_promises() {
+    if let Some(seed) = number("SEED") {
+        let (finding, trace) = replay(seed);
+        println!("{trace}");
+        if let Some(Finding { invariant, text }) = finding {
+            panic!("SEED={seed} {invariant}: {text}");
+        }
+        return;
+    }
+    let count = number("HISTORIES").unwrap_or(HISTORIES);
+    let run = play_all(number("FIRST").unwrap_or(0), count, |_| false);
+    println!("{}", run.table());
+    for (seed, finding) in run.findings.iter().take(20) {
+        println!("SEED={seed} {}: {}", finding.invariant, finding.text.chars().take(300).collect::<String>());
+    }
+    if let Some((seed, _)) = run.findings.first_key_value() {
+        println!("{}", replay(*seed).1);
+        panic!(
+            "{} of {count} histories failed; the first one's trace is above; `make sim SEED={seed}` replays it",
+            run.findings.len()
+        );
+    }
+    let (operations, faults) = run.fewest.unwrap_or_default();
+    assert!(operations >= OPERATIONS && faults >= FAULTS, "a history had {operations} commands and {faults} faults");
+    if count >= 1000 {
+        for (event, times) in run.all.required() {
+            assert!(times > 0, "{event}: not seen in {count} histories, so nothing was shown about them");
         }
     }
-    println!("{acknowledged} acknowledged writes, {unknown} of unknown outcome, 0 lost");
+}
+
+#[test]
+fn a_seed_always_plays_the_same_history() {
+    for seed in 0..12 {
+        let digest = || play(seed, Trace::default()).trace.digest;
+        assert_eq!(digest(), digest(), "seed {seed}");
+    }
 }

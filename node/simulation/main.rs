@@ -1,5 +1,6 @@
 //! Whole clusters of the node's own logic, in one process and in simulated time: the very code that ships, driven by
-//! a seed. A failing history prints its seed; `SEED=… cargo test --profile ci -p mizuya-node --test simulation` replays it.
+//! a seed. `make sim` plays many histories; one that fails prints its seed, and `make sim SEED=…` replays it with a
+//! trace (`KEY=…` adds what happens to one key; 100 and more are keys of the second map).
 
 #![allow(
     clippy::format_push_string,
@@ -9,7 +10,17 @@
     clippy::expect_used
 )]
 
+mod client;
 mod cluster;
+mod detector;
+mod faults;
+mod figures;
 mod histories;
+mod history;
+mod invariants;
 mod ledger;
+mod network;
+mod observer;
 mod scenarios;
+mod shape;
+mod trace;

@@ -68,7 +68,6 @@ impl Fault {
 }
 
 /// The cache under attack, and chance.
-#[derive(Debug)]
 pub struct Scene<'a> {
     cache: &'a Cache,
     random: StdRng,

@@ -57,15 +57,28 @@ struct Next {
     counter: u64,
 }
 
-/// The table to propose with `counter`, or none if `base` is as it should be. `settled` tells that `base` is known to
-/// be in force; otherwise its voters and its former primaries stay as they are (rule T3).
-pub fn next_table(base: &Table, wishes: &Wishes, counter: u64, settled: bool) -> Option<Table> {
+/// What is known of a table that another one is to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It is in force.
+    InForce,
+    /// Every voter that still has a memory has told what it has taken, and this is the highest. Its former primaries
+    /// may not have agreed.
+    ByAll,
+    /// It may be in force, or come into force.
+    BySome,
+}
+
+/// The table to propose with `counter`, or none if `base` is as it should be. Unless `base` is known to be in force, its
+/// former primaries stay as they are, and its voters too while there may be other memories (rule T3).
+pub fn next_table(base: &Table, wishes: &Wishes, counter: u64, known: Known) -> Option<Table> {
+    let settled = known == Known::InForce;
     let mut next = Next { table: base.clone(), counter };
     if settled {
         next.table.partitions.iter_mut().for_each(|assignment| assignment.from = None);
     }
     next.mark_states(wishes);
-    if settled {
+    if known != Known::BySome {
         next.change_voters(wishes);
     }
     next.drop_the_dead();
@@ -122,8 +135,11 @@ fn copies_to_stay(table: &Table) -> usize {
 
 impl Next {
     fn mark_states(&mut self, wishes: &Wishes) {
+        let is_down = |member: &Member| wishes.down.contains(&(member.name.clone(), member.generation));
+        // Who never became a voter must not be counted as one because it ended (rule T6).
+        self.table.members.retain(|member| member.state != State::Joining || !is_down(member));
         for member in &mut self.table.members {
-            let down = wishes.down.contains(&(member.name.clone(), member.generation));
+            let down = is_down(member);
             if member.state.is_live() && down {
                 member.state = State::Down;
             }

@@ -1,7 +1,7 @@
 //! How the coordinator brings a table into force (rules T1 to T3).
 //!
 //! Two rounds: promises from a quorum, which show the highest table that anyone has taken; then the new table, taken
-//! by a quorum of the voters before and after it, and by every live member that loses a primary role.
+//! by a quorum of the voters before and after it, and by every live member that loses a primary role or gets it from one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,8 +55,12 @@ pub type Replaced = BTreeSet<MemberId>;
 /// replaced, so that no memory of a higher table can exist anywhere.
 pub fn enough(table: &Table, answers: &BTreeSet<MemberId>, replaced: &Replaced) -> bool {
     let voted = table.voters().filter(|member| answers.contains(&member.id)).count();
-    voted >= table.quorum as usize
-        || (voted > 0 && table.voters().all(|member| answers.contains(&member.id) || replaced.contains(&member.id)))
+    voted >= table.quorum as usize || (voted > 0 && all(table, answers, replaced))
+}
+
+/// Whether every voter of `table` has either answered or been replaced.
+fn all(table: &Table, answers: &BTreeSet<MemberId>, replaced: &Replaced) -> bool {
+    table.voters().all(|member| answers.contains(&member.id) || replaced.contains(&member.id))
 }
 
 impl Proposer {
@@ -70,14 +74,15 @@ impl Proposer {
         Self::Proposing { base, table, takes: BTreeMap::new(), since: now }
     }
 
-    /// A member promised `asked`, and has taken `taken`. Returns the highest table once promises suffice.
+    /// A member promised `asked`, and has taken `taken`. Returns the highest table once promises suffice, and whether
+    /// all memory that there is of it has answered: then its voters may change although it is not known to be in force.
     pub fn promised(
         &mut self,
         from: MemberId,
         asked: Epoch,
         taken: Option<Arc<Table>>,
         replaced: &Replaced,
-    ) -> Option<Arc<Table>> {
+    ) -> Option<(Arc<Table>, bool)> {
         let Self::Preparing { epoch, highest, promises, .. } = self else { return None };
         if *epoch != asked {
             return None;
@@ -89,7 +94,7 @@ impl Proposer {
             *highest = table;
         }
         promises.insert(from);
-        enough(highest, promises, replaced).then(|| highest.clone())
+        enough(highest, promises, replaced).then(|| (highest.clone(), all(highest, promises, replaced)))
     }
 
     /// A member took the table of `epoch`.
@@ -110,9 +115,11 @@ impl Proposer {
             // The first table: every member must have it, so that no other first table can be taken beside it.
             None => table.members.iter().all(|member| answers.contains(&member.id)),
         };
-        let losers = table.partitions.iter().filter_map(|assignment| assignment.from);
-        let lost_by_all = losers.into_iter().all(|loser| !table.is_live(loser) || answers.contains(&loser));
-        (quorums && lost_by_all).then(|| (table.clone(), takes.values().flatten().copied().collect()))
+        // Who takes over must have taken it as well: with a quorum of 1 nobody else might know, once the loser has gone.
+        let moved = table.partitions.iter().filter(|assignment| assignment.from.is_some());
+        let mut sides = moved.flat_map(|assignment| assignment.from.into_iter().chain(assignment.primary()));
+        let taken_by_both = sides.all(|side| !table.is_live(side) || answers.contains(&side));
+        (quorums && taken_by_both).then(|| (table.clone(), takes.values().flatten().copied().collect()))
     }
 
     /// Since when, if something is being proposed.

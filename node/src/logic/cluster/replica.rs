@@ -107,6 +107,14 @@ impl Replica {
         matches!(&self.role, Role::Primary(primary) if !primary.writes.is_empty() || !primary.reads.is_empty())
     }
 
+    /// Requests that wait here, and changes that a primary keeps for its copies.
+    pub fn backlog(&self) -> (usize, usize) {
+        match &self.role {
+            Role::Primary(primary) => (primary.writes.len() + primary.reads.len(), self.log.len()),
+            _ => (0, 0),
+        }
+    }
+
     /// Names of the copies that should hear of changes.
     pub fn followers(&self) -> Vec<MemberName> {
         match &self.role {

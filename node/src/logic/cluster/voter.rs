@@ -47,9 +47,10 @@ impl Voter {
         self.in_force.as_ref().map(|table| table.cluster)
     }
 
-    /// Promises to take nothing lower than `asked`, unless a higher one was promised. None: no vote yet.
+    /// Promises to take nothing lower than `asked`, unless a higher one was promised. None: no vote yet. A start that has
+    /// taken a table that names it never voted under an earlier one, so it has forgotten nothing.
     pub fn promise(&mut self, asked: Epoch) -> Option<Epoch> {
-        self.in_force.as_ref()?;
+        self.taken.as_ref()?;
         self.promised = self.promised.max(asked);
         Some(self.promised)
     }

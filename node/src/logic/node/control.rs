@@ -22,6 +22,8 @@ use crate::logic::keyspace::Partition;
 
 /// Between two hellos of a node that is not a member.
 const HELLO_INTERVAL: u64 = 300;
+/// How long a hello lets its sender in, in milliseconds: one that still waits repeats it.
+const JOINER_FRESH: u64 = 3 * HELLO_INTERVAL + 100;
 /// Between two sendings of a request to the coordinator.
 const REQUEST_INTERVAL: u64 = 150;
 /// How long a request is repeated, and how long the coordinator remembers it.
@@ -54,6 +56,8 @@ pub(super) struct Control {
     pub(super) leaving: Option<Intent>,
     pub(super) gone: bool,
     pub(super) quorum_lost: Option<Millis>,
+    /// Since when it hears as many voters as the quorum needs, without a break.
+    pub(super) hears_quorum: Option<Millis>,
     detector: BTreeMap<MemberName, (Generation, bool)>,
     wishes: Remembered,
     requests: Vec<(Change, Millis)>,
@@ -110,6 +114,7 @@ impl Control {
             leaving: None,
             gone: false,
             quorum_lost: None,
+            hears_quorum: None,
             detector: BTreeMap::new(),
             wishes: Remembered::default(),
             requests: Vec::new(),
@@ -139,6 +144,13 @@ impl Control {
         if known.is_some() || self.heard.len() < MAX_ACQUAINTANCES {
             let since = known.filter(|(generation, _)| *generation == hello.generation).map_or(now, |(_, since)| since);
             self.heard.insert(from.clone(), Heard { hello, at: now, since });
+        }
+    }
+
+    /// These starts are members now: what they said before must not let them in again once they have left.
+    pub(super) fn admitted(&mut self, table: &Table) {
+        for (name, heard) in &mut self.heard {
+            heard.hello.joining &= table.start(name, heard.hello.generation).is_none();
         }
     }
 
@@ -449,6 +461,7 @@ impl Node {
         self.finish_taking(control, clock, effects);
         self.send_requests(control, clock, effects);
         self.drive_proposer(control, clock, effects);
+        self.give_up_joining(control, clock, effects);
         self.loop_back(control, clock, effects);
     }
 
@@ -481,6 +494,15 @@ impl Node {
     fn watch_quorum(&self, control: &mut Control, clock: Clock) {
         let lost = control.voter.in_force().is_some() && clock.now.0 >= self.lease_until.load(Ordering::Acquire);
         control.quorum_lost = if lost { control.quorum_lost.or(Some(clock.now)) } else { None };
+        if let Some(table) = control.voter.in_force().cloned() {
+            self.listen(control, &table, clock.now);
+        }
+    }
+
+    fn listen(&self, control: &mut Control, table: &Table, now: Millis) {
+        let heard = table.voters().filter(|m| self.reachable(control, &m.name, m.generation, now)).count();
+        let enough = heard >= table.quorum as usize;
+        control.hears_quorum = if enough { control.hears_quorum.or(Some(now)) } else { None };
     }
 
     pub(super) fn reachable(&self, control: &Control, name: &MemberName, generation: Generation, now: Millis) -> bool {
@@ -526,9 +548,10 @@ impl Node {
     pub(super) fn wishes(&self, control: &mut Control, table: &Table, clock: Clock) -> Wishes {
         let now = clock.now;
         control.wishes.forget_old(now);
+        let down = self.down(control, table, now);
         let remembered = &control.wishes;
         Wishes {
-            down: self.down(control, table, now),
+            down,
             joiners: joiners(control, now),
             caught_up: caught_up(control, table),
             overdue: BTreeSet::new(),
@@ -551,8 +574,14 @@ impl Node {
 
     /// Members that the failure detector declared down and that are silent on their streams too; and members that it
     /// never saw, once they have been silent for long (rule T10).
-    fn down(&self, control: &Control, table: &Table, now: Millis) -> BTreeSet<(MemberName, Generation)> {
+    fn down(&self, control: &mut Control, table: &Table, now: Millis) -> BTreeSet<(MemberName, Generation)> {
         let suspicion = self.config.timing.suspicion;
+        // Who was cut off or stood still itself judges nobody before the others had time to be heard again: else its
+        // first table would take members out that run, and their copies with them.
+        self.listen(control, table, now);
+        if control.hears_quorum.is_none_or(|since| now < since + suspicion) {
+            return BTreeSet::new();
+        }
         let is_down = |name: &MemberName, generation: Generation| {
             if self.reachable(control, name, generation, now) {
                 return false;
@@ -609,7 +638,7 @@ impl Wishes {
 }
 
 fn joiners(control: &Control, now: Millis) -> BTreeMap<MemberName, Joiner> {
-    let fresh = control.heard.iter().filter(|(_, heard)| heard.hello.joining && now.since(heard.at) <= HELLO_FRESH);
+    let fresh = control.heard.iter().filter(|(_, heard)| heard.hello.joining && now.since(heard.at) <= JOINER_FRESH);
     let joiner = |hello: &Hello| Joiner {
         generation: hello.generation,
         client_port: hello.client_port,

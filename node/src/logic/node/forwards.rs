@@ -29,6 +29,10 @@ struct Open {
 }
 
 impl Forwards {
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
     /// Numbers of different starts must differ: an answer to a former start may still be under way.
     pub(super) fn new(generation: u64) -> Self {
         Self { next: generation, open: BTreeMap::new() }

@@ -407,13 +407,14 @@ impl Node {
     fn tick_partitions(&self, clock: Clock, effects: &mut Effects) {
         let mut due = Vec::new();
         let mut claims = Vec::new();
+        let hears = self.control.lock().hears_quorum;
         for (number, replica) in self.replicas.iter().enumerate() {
             let partition = Partition(number as u16);
             let mut replica = replica.lock();
             if !replica.is_primary() {
                 continue;
             }
-            let claimed = replica.tick(clock.now, self.config.timing.replica_timeout);
+            let claimed = replica.tick(clock.now, self.config.timing.replica_timeout, hears);
             if replica.is_waiting() {
                 replica.settle(&mut due);
                 replica.overdue(clock.now, &mut due);

@@ -138,7 +138,12 @@ impl Node {
         self.counters.hits.fetch_add(u64::from(executed.hits), Ordering::Relaxed);
         self.counters.misses.fetch_add(u64::from(executed.misses), Ordering::Relaxed);
         if executed.ops.is_empty() {
-            let reply = replica.answer_read(origin, executed.reply, clock.now);
+            // A write that finds nothing to change still promises what it found: a removal that is still on its way to
+            // the copies must not come undone after this one was acknowledged too.
+            let reply = match commands::access(words) {
+                Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),
+                Access::Read => replica.answer_read(origin, executed.reply, clock.now),
+            };
             if reply.is_none() {
                 self.wake_followers(replica, effects);
             }

@@ -33,7 +33,30 @@ pub struct Leave {
     pub gone: bool,
 }
 
+/// What waits on a member, and what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Accounted bytes.
+    pub bytes: u64,
+    /// Commands that have no answer yet: forwarded, held, or waiting for copies.
+    pub requests: usize,
+    /// Changes that are kept for copies.
+    pub changes: usize,
+}
+
 impl Node {
+    /// What waits here now.
+    pub fn backlog(&self) -> Backlog {
+        let mut backlog =
+            Backlog { bytes: self.bytes(), requests: self.forwards.lock().count() + self.waiting.count(), changes: 0 };
+        for replica in &self.replicas {
+            let (requests, changes) = replica.lock().backlog();
+            backlog.requests += requests;
+            backlog.changes += changes;
+        }
+        backlog
+    }
+
     /// How far this member has come with leaving.
     pub fn leave_progress(&self) -> Leave {
         let routing = self.routing();

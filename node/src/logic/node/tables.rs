@@ -10,7 +10,7 @@ use crate::logic::{
     cluster::{
         bootstrap::Beginning,
         member::{MemberId, State},
-        next_table::next_table,
+        next_table::{Known, next_table},
         proposer::{HandedOver, Proposer},
         replica::{Begin, HOLD, Orders},
         table::{Assignment, ClusterId, Epoch, Table, Version},
@@ -115,21 +115,26 @@ impl Node {
             taken.as_ref().and_then(|table| table.start(from, generation)).or_else(|| highest.start(from, generation));
         let Some(id) = known.map(|member| member.id) else { return };
         let replaced = control.replaced(highest, self.config.timing.lease, clock.now);
-        let Some(base) = control.proposer.promised(id, asked, taken, &replaced) else { return };
-        self.propose_after(control, &base, asked, clock, effects);
+        let Some((base, complete)) = control.proposer.promised(id, asked, taken, &replaced) else { return };
+        self.propose_after(control, (&base, complete), asked, clock, effects);
     }
 
     fn propose_after(
         &self,
         control: &mut Control,
-        base: &Arc<Table>,
+        (base, complete): (&Arc<Table>, bool),
         epoch: Epoch,
         clock: Clock,
         effects: &mut Effects,
     ) {
         let settled = control.voter.in_force().is_some_and(|table| table.epoch == base.epoch);
+        let known = match (settled, complete) {
+            (true, _) => Known::InForce,
+            (false, true) => Known::ByAll,
+            (false, false) => Known::BySome,
+        };
         let wishes = self.wishes(control, base, clock);
-        let next = next_table(base, &wishes, epoch.counter, settled);
+        let next = next_table(base, &wishes, epoch.counter, known);
         // What somebody has taken may be in force: it is brought into force before anything else.
         let Some(mut table) = next.or_else(|| (!settled).then(|| (**base).clone())) else {
             control.proposer = Proposer::Idle;
@@ -152,6 +157,19 @@ impl Node {
         };
         for name in to {
             self.deliver(control, &name, message.clone(), effects);
+        }
+        self.remind_new_starts(control, effects);
+    }
+
+    /// New starts that the highest table takes in, and that have not got it yet, cannot promise anything: they get that
+    /// table once more, as it was proposed.
+    fn remind_new_starts(&self, control: &Control, effects: &mut Effects) {
+        let Proposer::Preparing { highest, .. } = &control.proposer else { return };
+        for member in &highest.members {
+            let heard = control.heard.get(&member.name).map(|heard| &heard.hello);
+            if heard.is_some_and(|hello| hello.generation == member.generation && hello.table.is_none()) {
+                self.send(&member.name, Message::Propose(Box::new((**highest).clone())), effects);
+            }
         }
     }
 
@@ -234,8 +252,9 @@ impl Node {
             if control.considered == considered {
                 return;
             }
-            let nothing_to_do =
-                considered.as_ref().is_none_or(|(_, wishes)| next_table(&base, wishes, counter, true).is_none());
+            let nothing_to_do = considered
+                .as_ref()
+                .is_none_or(|(_, wishes)| next_table(&base, wishes, counter, Known::InForce).is_none());
             if nothing_to_do {
                 control.considered = considered;
                 return;
@@ -305,6 +324,7 @@ impl Node {
         }
         control.handed_over = handed_over;
         control.pulses.retain(table);
+        control.admitted(table);
         let Some(me) = me else {
             return self.out_of_the_table(control, table, effects);
         };
@@ -313,6 +333,21 @@ impl Node {
         self.routing.store(Arc::new(Routing { table: Some(table.clone()), me: Some(me), epoch: table.epoch.counter }));
         self.renew_lease(control);
         effects.table_changed = true;
+    }
+
+    /// A member that never became a voter, and whose voters have all ended with their memory, begins anew: it holds
+    /// nothing, and nobody else can take it in.
+    pub(super) fn give_up_joining(&self, control: &Control, clock: Clock, effects: &mut Effects) {
+        let Some(table) = control.voter.in_force() else { return };
+        let joins =
+            table.start(self.name(), self.config.identity.generation).is_some_and(|m| m.state == State::Joining);
+        if joins
+            && table
+                .voters()
+                .all(|member| control.replaced(table, self.config.timing.lease, clock.now).contains(&member.id))
+        {
+            effects.fatal = Some("all voters of the cluster that it was joining have ended; restarting".to_owned());
+        }
     }
 
     fn out_of_the_table(&self, control: &mut Control, table: &Arc<Table>, effects: &mut Effects) {
@@ -350,6 +385,7 @@ impl Node {
             let begin = versions.get(&partition).map_or(Begin::Now, |version| Begin::At(*version, clock.now + HOLD));
             let orders = Orders {
                 me,
+                counter: table.epoch.counter,
                 assignment,
                 names: &names,
                 begin,
@@ -390,10 +426,11 @@ fn was_lost(former: &Assignment, now: &Assignment) -> bool {
     !former.copies.is_empty() && former.epoch < now.epoch && anew
 }
 
+/// Whom a proposal goes to: everyone in it, also those that it or an unfinished one before it declared down. They still
+/// count as voters, and when they run after all, their votes may be the ones that are missing.
 fn recipients(table: &Table, base: Option<&Table>) -> Vec<MemberName> {
-    let mut names: Vec<MemberName> = table.live().map(|member| member.name.clone()).collect();
-    let before = base.into_iter().flat_map(Table::live).map(|member| member.name.clone());
-    names.extend(before);
+    let members = table.members.iter().chain(base.into_iter().flat_map(|base| &base.members));
+    let mut names: Vec<MemberName> = members.map(|member| member.name.clone()).collect();
     names.sort();
     names.dedup();
     names

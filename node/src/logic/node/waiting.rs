@@ -45,6 +45,11 @@ impl Queues {
         Self { queues: (0..partitions).map(|_| Queue::default()).collect(), total: AtomicUsize::new(0) }
     }
 
+    /// How many wait, over all partitions.
+    pub(super) fn count(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing waits for a partition.
     pub(super) fn is_empty(&self, partition: Partition) -> bool {
         self.queues[partition.index()].length.load(Ordering::Acquire) == 0

@@ -28,6 +28,8 @@ pub enum Begin {
 pub struct Orders<'a> {
     /// This member.
     pub me: MemberId,
+    /// Counter of the table.
+    pub counter: u64,
     /// The assignment.
     pub assignment: &'a Assignment,
     /// Names of the members in it.
@@ -51,19 +53,25 @@ impl Replica {
     pub fn obey(&mut self, orders: &Orders<'_>, now: Millis, due: &mut Vec<Due>) {
         let assignment = orders.assignment;
         let mine = assignment.copies.iter().find(|copy| copy.member == orders.me).copied();
-        self.floor = self.floor.max(assignment.epoch);
+        // A table that is newer than what set the floor knows better: this member may have been primary on the side that
+        // lost (rule Q3).
+        let outdated = orders.counter >= self.floor.0;
+        self.floor = if outdated { assignment.epoch } else { self.floor.max(assignment.epoch) };
         let Some(mine) = mine else { return self.resign(due) };
         // A primary that came with the partition's epoch began with nothing, and so did every copy in sync with it.
         let fresh = assignment.copies.iter().take(1).chain([&mine]).all(|c| c.in_sync && c.since == assignment.epoch.0);
         if fresh && !self.knows(assignment.epoch) {
             self.start_from(Version { epoch: assignment.epoch, sequence: 0 });
         }
-        if assignment.primary() == Some(orders.me) {
+        let leads = assignment.primary() == Some(orders.me);
+        // Also when it is primary again, in another epoch: what waits for the copies of the former one is never answered.
+        let goes_on = leads && self.knows(assignment.epoch);
+        if matches!(self.role, Role::Primary(_)) && !goes_on {
+            self.step_down(due);
+        }
+        if leads {
             self.lead(orders, now);
         } else {
-            if matches!(self.role, Role::Primary(_)) {
-                self.step_down(due);
-            }
             self.follow(assignment, mine, orders);
         }
     }
@@ -141,6 +149,8 @@ impl Replica {
             state.claimed &= !copy.in_sync;
             (state.since, state.in_sync) = (copy.since, copy.in_sync);
         }
+        // Copies that went need nothing any more.
+        self.trim();
     }
 
     /// A table that gives the primary role to another was proposed: nothing new is executed from now on. Returns the

@@ -39,9 +39,10 @@ pub(super) struct PendingRead {
 }
 
 impl Primary {
-    /// Whether every copy that counts, and enough copies at all, have a change (rule W2).
+    /// Whether every copy that counts, and enough copies in sync, have a change (rule W2). A copy that is still being
+    /// built would not be promoted: what it has does not survive the loss of the others.
     pub(super) fn holds(&self, sequence: u64) -> bool {
-        let holders = 1 + self.copies.values().filter(|copy| copy.has(sequence)).count();
+        let holders = 1 + self.copies.values().filter(|copy| copy.in_sync && copy.has(sequence)).count();
         holders >= self.write_quorum && self.copies.values().filter(|copy| copy.counts()).all(|copy| copy.has(sequence))
     }
 

@@ -135,7 +135,7 @@ impl Replica {
         self.log.get(at as usize).is_some_and(|record| record.version == version)
     }
 
-    fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         let Role::Primary(primary) = &self.role else { return };
         let everyone = primary.copies.values().map(|copy| copy.confirmed.unwrap_or(self.base.sequence)).min();
         let mut keep_after = everyone.unwrap_or(self.last.sequence);
@@ -153,8 +153,9 @@ impl Replica {
         }
     }
 
-    /// Time passes: resends, and claims for the coordinator.
-    pub fn tick(&mut self, now: Millis, replica_timeout: Duration) -> Claims {
+    /// Time passes: resends, and claims for the coordinator. `hears` is since when this member hears as many others as
+    /// the quorum needs: who is cut off itself must not call its copies silent.
+    pub fn tick(&mut self, now: Millis, replica_timeout: Duration, hears: Option<Millis>) -> Claims {
         let (partition, last) = (self.partition, self.last);
         let mut claims = Claims::default();
         let Role::Primary(primary) = &mut self.role else { return claims };
@@ -166,7 +167,8 @@ impl Replica {
             if !waits {
                 copy.heard = now;
             }
-            if copy.counts() && now >= copy.heard + replica_timeout {
+            let silent = hears.is_some_and(|since| now >= copy.heard.max(since) + replica_timeout);
+            if copy.counts() && silent {
                 copy.lost = true;
             }
             let claim = Claim { partition, epoch: primary.epoch, member: *member, since: copy.since };

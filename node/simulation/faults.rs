@@ -1,0 +1,626 @@
+//! What goes wrong, and what is done on purpose.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mizuya_node::logic::cluster::{
+    member::{Intent, State},
+    message::{Change, Message},
+    table::Table,
+};
+use rand::RngExt;
+
+use crate::{
+    cluster::{Cluster, Event, name},
+    network::PLACES,
+    shape::Class,
+};
+
+/// A message at which its sender ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Prepare,
+    Promise,
+    Propose,
+    Taken,
+    InForce,
+    Chunk,
+    Confirm,
+}
+
+impl Moment {
+    const ALL: [Self; 7] =
+        [Self::Prepare, Self::Promise, Self::Propose, Self::Taken, Self::InForce, Self::Chunk, Self::Confirm];
+
+    fn is(self, message: &Message) -> bool {
+        match self {
+            Self::Prepare => matches!(message, Message::Prepare(_)),
+            Self::Promise => matches!(message, Message::Promise { .. }),
+            Self::Propose => matches!(message, Message::Propose(_)),
+            Self::Taken => matches!(message, Message::Taken { .. }),
+            Self::InForce => matches!(message, Message::InForce { .. }),
+            Self::Chunk => matches!(message, Message::Chunk(_)),
+            Self::Confirm => matches!(message, Message::Confirm(_)),
+        }
+    }
+}
+
+/// Something that takes time.
+#[derive(Debug)]
+enum Plan {
+    /// Blocked pairs are free again at this time.
+    Heal(u64, Vec<(usize, usize)>),
+    /// Slow pairs are fast again.
+    Quicken(u64, Vec<(usize, usize)>, u64),
+    /// Datagrams get through again.
+    Clear(u64),
+    /// A planned restart: place, when it began, how long it may take, how far it is.
+    Restart(usize, u64, u64, Step),
+    /// A planned departure, and when it is turned back.
+    Depart(usize, u64, Option<u64>, Step),
+    /// A kill at a moment that may not come.
+    Wait(u64),
+    /// What came of a fault may still be under way: late verdicts, late messages.
+    Linger(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Begun,
+    /// It says goodbye, since then.
+    Goodbye(u64),
+}
+
+#[derive(Default)]
+pub(crate) struct Faults {
+    plans: Vec<Plan>,
+    moment: Option<(usize, Moment, u32)>,
+    /// Members that should run, and when a dead one starts again.
+    expected: BTreeMap<usize, Option<u64>>,
+    /// Members whose copies may be lost since all was quiet.
+    out: BTreeSet<usize>,
+    next_place: usize,
+}
+
+impl Faults {
+    /// Whether the sender of these messages ends now.
+    pub(crate) fn is_moment(&mut self, from: usize, messages: &[Message]) -> bool {
+        let Some((place, moment, left)) = &mut self.moment else { return false };
+        if *place != from || !messages.iter().any(|message| moment.is(message)) {
+            return false;
+        }
+        *left -= 1;
+        let now = *left == 0;
+        if now {
+            self.moment = None;
+        }
+        now
+    }
+
+    fn is_planned(&self, place: usize) -> bool {
+        self.plans.iter().any(|plan| matches!(plan, Plan::Restart(p, ..) | Plan::Depart(p, ..) if *p == place))
+    }
+
+    /// Whom a node is told of at its start: everyone who should run, itself among them.
+    pub(crate) fn members(&self, own: usize) -> impl Iterator<Item = usize> {
+        let others = self.expected.keys().copied().filter(move |place| *place != own);
+        others.chain([own])
+    }
+
+    pub(crate) fn at_rest(&self) -> bool {
+        self.plans.is_empty() && self.expected.values().all(Option::is_none)
+    }
+}
+
+type Strike = fn(&mut Cluster) -> bool;
+
+const PLANNED: [(&str, Strike); 4] = [
+    ("planned restart", Cluster::planned_restart),
+    ("departure", Cluster::departure),
+    ("drain turned back", Cluster::turned_back_drain),
+    ("join", Cluster::join),
+];
+const NOISE: [(&str, Strike); 3] = [
+    ("broken stream", Cluster::broken_streams),
+    ("short pause", Cluster::short_pause),
+    ("slow link", Cluster::slow_link),
+];
+const HARD: [(&str, Strike); 11] = [
+    ("crash", Cluster::plain_crash),
+    ("fast restart", Cluster::fast_restart),
+    ("crash at a step", Cluster::crash_at_a_step),
+    ("crash at a step", Cluster::crash_at_a_step),
+    ("long pause", Cluster::long_pause),
+    ("isolated member", Cluster::isolation),
+    ("one-way block", Cluster::one_way),
+    ("pair cut", Cluster::cut_pair),
+    ("split", Cluster::split),
+    ("lost datagrams", Cluster::lost_datagrams),
+    ("false verdict", Cluster::false_verdict),
+];
+const CATASTROPHES: [(&str, Strike); 2] =
+    [("all restarted", Cluster::restart_all), ("killed while leaving", Cluster::kill_while_leaving)];
+
+impl Cluster {
+    pub(crate) fn expect_members(&mut self) {
+        self.faults.next_place = self.shape.members;
+        for place in 0..self.shape.members {
+            self.faults.expected.insert(place, None);
+        }
+    }
+
+    pub(crate) fn expect(&mut self, place: usize) {
+        self.faults.expected.insert(place, None);
+    }
+
+    /// Something happens, if the history allows it.
+    pub(crate) fn strike(&mut self) -> bool {
+        let mut choice: Vec<(&'static str, Strike)> = PLANNED.into_iter().chain(NOISE).collect();
+        if self.class != Class::Moves {
+            choice.extend(HARD);
+        }
+        if self.class == Class::Beyond {
+            choice.extend(CATASTROPHES);
+        }
+        let (what, strike) = choice[self.rng.random_range(0..choice.len())];
+        let struck = strike(self);
+        if struck {
+            *self.figures.faults.entry(what).or_default() += 1;
+            self.note(|| format!("FAULT {what}"));
+        }
+        struck
+    }
+
+    /// Members that may be out at once.
+    fn bound(&self) -> usize {
+        let voters = self.shape.members as u32;
+        match self.class {
+            Class::Moves => 1,
+            Class::Promise => {
+                let quorum = self.shape.member_quorum.resolve(voters);
+                (self.shape.write_quorum - 1).min(voters - quorum) as usize
+            }
+            Class::Beyond | Class::Divided => PLACES,
+        }
+    }
+
+    /// Members are out from now on, if that is allowed.
+    fn take_out(&mut self, places: &[usize]) -> bool {
+        let mut out = self.faults.out.clone();
+        out.extend(places);
+        let fits = out.len() <= self.bound();
+        if fits {
+            self.faults.out = out;
+        }
+        fits
+    }
+
+    fn victim(&mut self) -> Option<usize> {
+        let alive: Vec<usize> =
+            self.alive().into_iter().filter(|p| !self.is_paused(*p) && !self.faults.is_planned(*p)).collect();
+        (!alive.is_empty()).then(|| alive[self.rng.random_range(0..alive.len())])
+    }
+
+    /// Someone who is not out.
+    fn out(&mut self) -> Option<usize> {
+        let victim = self.victim()?;
+        self.take_out(&[victim]).then_some(victim)
+    }
+
+    fn kill(&mut self, place: usize, back: std::ops::Range<u64>) {
+        let at = self.now + self.rng.random_range(back);
+        self.crash(place);
+        if let Some(start) = self.faults.expected.get_mut(&place) {
+            *start = Some(at);
+        }
+    }
+
+    // ---- what goes wrong
+
+    fn plain_crash(&mut self) -> bool {
+        let Some(victim) = self.out() else { return false };
+        self.kill(victim, 300..3000);
+        true
+    }
+
+    fn fast_restart(&mut self) -> bool {
+        let Some(victim) = self.out() else { return false };
+        self.kill(victim, 5..120);
+        true
+    }
+
+    /// Somebody ends while a table is changed; often the coordinator.
+    fn crash_at_a_step(&mut self) -> bool {
+        let coordinator = self.table().and_then(|table| table.coordinator().map(|m| crate::cluster::number(&m.name)));
+        let victim = if self.rng.random_bool(0.7) { coordinator } else { self.victim() };
+        let Some(victim) = victim.filter(|v| self.faults.expected.contains_key(v) && !self.faults.is_planned(*v))
+        else {
+            return false;
+        };
+        if self.faults.moment.is_some() || !self.take_out(&[victim]) {
+            return false;
+        }
+        let moment = Moment::ALL[self.rng.random_range(0..Moment::ALL.len())];
+        let nth = self.rng.random_range(1..5);
+        self.faults.moment = Some((victim, moment, nth));
+        self.faults.plans.push(Plan::Wait(self.now + 4000));
+        self.note(|| format!("node-{victim} is to end at {moment:?} number {nth}"));
+        // Something must change for it to come about.
+        if self.rng.random_bool(0.5) { self.turned_back_drain() || self.join() } else { true }
+    }
+
+    fn short_pause(&mut self) -> bool {
+        let Some(victim) = self.victim() else { return false };
+        let millis = self.rng.random_range(20..150);
+        self.pause(victim, millis);
+        true
+    }
+
+    fn long_pause(&mut self) -> bool {
+        let Some(victim) = self.out() else { return false };
+        let millis = self.rng.random_range(200..3500);
+        self.pause(victim, millis);
+        self.faults.plans.push(Plan::Linger(self.now + millis.max(1100) + 200));
+        self.doubt(&[victim]);
+        true
+    }
+
+    /// The oracle declares those down who cannot be heard.
+    fn doubt(&mut self, silent: &[usize]) {
+        for place in silent {
+            let Some(start) = self.process(*place).map(|process| process.generation) else { continue };
+            self.verdicts(*place, start, false, 400..1100);
+            for other in (0..PLACES).filter(|other| other != place) {
+                let Some(start) = self.process(other).map(|process| process.generation) else { continue };
+                self.verdict(*place, other, start, false, 400..1100);
+            }
+        }
+    }
+
+    fn block(&mut self, pairs: Vec<(usize, usize)>) {
+        for (from, to) in &pairs {
+            self.network.block(*from, *to);
+            self.note(|| format!("nothing gets from node-{from} to node-{to}"));
+            for (a, b) in [(*from, *to), (*to, *from)] {
+                if let Some(id) =
+                    self.network.stream(a, b).map(|stream| stream.id).filter(|_| self.rng.random_bool(0.6))
+                {
+                    let at = self.now + self.rng.random_range(200..2500);
+                    self.later(at, Event::Break(a, b, id));
+                }
+            }
+        }
+        let longest = if self.rng.random_bool(0.3) { 400 } else { 4000 };
+        let until = self.now + self.rng.random_range(100..longest);
+        self.faults.plans.push(Plan::Heal(until, pairs));
+        self.faults.plans.push(Plan::Linger(until.max(self.now + 1100) + 200));
+    }
+
+    fn isolation(&mut self) -> bool {
+        let Some(victim) = self.out() else { return false };
+        let pairs = (0..PLACES).filter(|other| *other != victim).flat_map(|other| [(victim, other), (other, victim)]);
+        self.block(pairs.collect());
+        self.doubt(&[victim]);
+        true
+    }
+
+    fn one_way(&mut self) -> bool {
+        let Some(victim) = self.out() else { return false };
+        let mute = self.rng.random_bool(0.5);
+        let others = (0..PLACES).filter(|other| *other != victim);
+        let pairs = others.map(|other| if mute { (victim, other) } else { (other, victim) }).collect();
+        self.block(pairs);
+        self.doubt(&[victim]);
+        true
+    }
+
+    fn cut_pair(&mut self) -> bool {
+        let (Some(a), Some(b)) = (self.victim(), self.victim()) else { return false };
+        if a == b || !self.take_out(&[a, b]) {
+            return false;
+        }
+        let pairs = if self.rng.random_bool(0.5) { vec![(a, b), (b, a)] } else { vec![(a, b)] };
+        self.block(pairs);
+        true
+    }
+
+    fn split(&mut self) -> bool {
+        let side: Vec<usize> = self.alive().into_iter().filter(|_| self.rng.random_bool(0.4)).collect();
+        if side.is_empty() || side.len() == self.alive().len() || !self.take_out(&side) {
+            return false;
+        }
+        let other: Vec<usize> = (0..PLACES).filter(|place| !side.contains(place)).collect();
+        let pairs: Vec<_> = side.iter().flat_map(|a| other.iter().flat_map(move |b| [(*a, *b), (*b, *a)])).collect();
+        self.block(pairs);
+        self.doubt(&side);
+        true
+    }
+
+    fn broken_streams(&mut self) -> bool {
+        let pairs = self.network.pairs();
+        if pairs.is_empty() {
+            return false;
+        }
+        let all = self.rng.random_ratio(1, 6);
+        let one = pairs[self.rng.random_range(0..pairs.len())];
+        for (from, to) in pairs {
+            if (all || (from, to) == one) && !self.is_paused(from) {
+                self.break_stream(from, to);
+            }
+        }
+        true
+    }
+
+    fn slow_link(&mut self) -> bool {
+        let gentle = self.class == Class::Moves;
+        let victim = if gentle { self.victim() } else { self.out() };
+        let Some(victim) = victim else { return false };
+        let delay = self.rng.random_range(if gentle { 5..40 } else { 20..300 });
+        let mut pairs = Vec::new();
+        for other in (0..PLACES).filter(|other| *other != victim) {
+            pairs.extend([(victim, other), (other, victim)].into_iter().filter(|_| self.rng.random_bool(0.5)));
+        }
+        for (from, to) in &pairs {
+            self.network.slow[*from][*to] += delay;
+        }
+        let until = self.now + self.rng.random_range(200..2500);
+        self.note(|| format!("node-{victim} is {delay} ms slower: {pairs:?}"));
+        self.faults.plans.push(Plan::Quicken(until, pairs, delay));
+        true
+    }
+
+    fn lost_datagrams(&mut self) -> bool {
+        if !self.shape.gossip {
+            return false;
+        }
+        self.network.datagram_loss = self.rng.random_range(10..70);
+        let until = self.now + self.rng.random_range(500..3000);
+        self.faults.plans.push(Plan::Clear(until));
+        true
+    }
+
+    fn false_verdict(&mut self) -> bool {
+        let Some(victim) = self.victim().filter(|_| !self.shape.gossip) else { return false };
+        let Some(start) = self.process(victim).map(|process| process.generation) else { return false };
+        self.verdicts(victim, start, false, 0..500);
+        self.verdicts(victim, start, true, 600..1500);
+        true
+    }
+
+    fn restart_all(&mut self) -> bool {
+        if !self.rng.random_ratio(1, 3) {
+            return false;
+        }
+        for place in self.alive() {
+            self.kill(place, 5..800);
+        }
+        true
+    }
+
+    // ---- what is done on purpose
+
+    fn planned_restart(&mut self) -> bool {
+        self.restart_within(20_000..20_001)
+    }
+
+    fn kill_while_leaving(&mut self) -> bool {
+        self.restart_within(20..900)
+    }
+
+    fn restart_within(&mut self, limit: std::ops::Range<u64>) -> bool {
+        let planned = self.faults.plans.iter().any(|plan| matches!(plan, Plan::Restart(..) | Plan::Depart(..)));
+        if self.alive().len() < 2 || planned && self.class != Class::Beyond {
+            return false;
+        }
+        let Some(victim) = self.out() else { return false };
+        let limit = self.rng.random_range(limit);
+        self.leave(victim, Intent::Restart);
+        self.faults.plans.push(Plan::Restart(victim, self.now, limit, Step::Begun));
+        true
+    }
+
+    fn departs(&mut self, back: Option<u64>) -> bool {
+        let shape = &self.shape;
+        // Within the promise a departure leaves room for all copies, also when a late request revives another one.
+        let needed =
+            if self.class == Class::Promise { shape.factor + 1 } else { shape.read_quorum.max(shape.write_quorum) };
+        let enough = self.alive().len() > needed as usize;
+        let planned = self.faults.plans.iter().any(|plan| matches!(plan, Plan::Restart(..) | Plan::Depart(..)));
+        let fixed = self.shape.member_quorum != mizuya_wire::quorum::MemberQuorum::Auto;
+        let harmless = back.is_some() && self.alive().len() > 1 && self.class != Class::Promise;
+        if !(enough || harmless) || planned || fixed {
+            return false;
+        }
+        let Some(victim) = self.victim().filter(|v| self.state(*v) == Some(State::Active)) else { return false };
+        self.change(victim, Change::SetState(name(victim), State::Leaving(Intent::Depart)));
+        self.faults.plans.push(Plan::Depart(victim, self.now, back.map(|after| self.now + after), Step::Begun));
+        true
+    }
+
+    fn departure(&mut self) -> bool {
+        self.departs(None)
+    }
+
+    fn turned_back_drain(&mut self) -> bool {
+        let after = self.rng.random_range(50..900);
+        self.departs(Some(after))
+    }
+
+    fn join(&mut self) -> bool {
+        let fixed = self.shape.member_quorum != mizuya_wire::quorum::MemberQuorum::Auto;
+        let place = self.faults.next_place;
+        // A single member that starts again begins a new cluster: with M = 1 nobody can tell it of another one.
+        if place >= PLACES || fixed || self.shape.members == 1 || self.alive().len() >= 5 {
+            return false;
+        }
+        self.faults.next_place += 1;
+        self.faults.expected.insert(place, None);
+        self.start(place);
+        true
+    }
+
+    /// Someone asks a running node for a change, as the operator does.
+    pub(crate) fn change(&mut self, about: usize, change: Change) {
+        let asked: Vec<usize> = self.alive().into_iter().filter(|place| !self.is_paused(*place)).collect();
+        let others: Vec<usize> = asked.iter().copied().filter(|place| *place != about).collect();
+        let choice = if others.is_empty() { asked } else { others };
+        if choice.is_empty() {
+            return;
+        }
+        let place = choice[self.rng.random_range(0..choice.len())];
+        self.note(|| format!("node-{place} is asked for {change:?}"));
+        let clock = self.clock(place);
+        if let Some(node) = self.node(place) {
+            node.change(change, clock);
+        }
+    }
+
+    pub(crate) fn leave(&mut self, place: usize, intent: Intent) {
+        self.note(|| format!("node-{place} leaves: {intent:?}"));
+        let clock = self.clock(place);
+        if let Some(node) = self.node(place) {
+            node.begin_leave(intent, clock);
+        }
+    }
+
+    pub(crate) fn finish_leave(&mut self, place: usize) {
+        self.note(|| format!("node-{place} says goodbye"));
+        let clock = self.clock(place);
+        if let Some(node) = self.node(place) {
+            node.finish_leave(clock);
+        }
+    }
+
+    // ---- time
+
+    /// Everything under way goes one step further; the dead come back.
+    pub(crate) fn step_faults(&mut self) {
+        let now = self.now;
+        let plans = std::mem::take(&mut self.faults.plans);
+        for plan in plans {
+            let next = match plan {
+                Plan::Heal(at, pairs) if now >= at => self.heal(&pairs),
+                Plan::Quicken(at, pairs, delay) if now >= at => {
+                    pairs.iter().for_each(|(from, to)| self.network.slow[*from][*to] -= delay);
+                    None
+                }
+                Plan::Linger(at) if now >= at => None,
+                Plan::Clear(at) if now >= at => {
+                    self.network.datagram_loss = 1;
+                    None
+                }
+                Plan::Wait(until) if now >= until || self.faults.moment.is_none() => {
+                    self.faults.moment = None;
+                    None
+                }
+                Plan::Restart(place, since, limit, step) => self.step_restart(place, since, limit, step),
+                Plan::Depart(place, since, back, step) => self.step_departure(place, since, back, step),
+                other => Some(other),
+            };
+            self.faults.plans.extend(next);
+        }
+        for place in self.alive() {
+            if let Some(start) = self.faults.expected.get_mut(&place) {
+                *start = None;
+            }
+        }
+        let gone: Vec<usize> =
+            self.faults.expected.keys().copied().filter(|place| self.process(*place).is_none()).collect();
+        for place in gone {
+            let after = self.rng.random_range(50..2500);
+            let at = *self.faults.expected.entry(place).or_default().get_or_insert(now + after);
+            if now >= at && !self.faults.is_planned(place) {
+                self.faults.expected.insert(place, None);
+                self.start(place);
+            }
+        }
+        if !self.faults.out.is_empty() && self.faults.at_rest() && self.is_quiet() {
+            self.faults.out.clear();
+        }
+    }
+
+    fn heal(&mut self, pairs: &[(usize, usize)]) -> Option<Plan> {
+        let mut places = BTreeSet::new();
+        for (from, to) in pairs {
+            self.unblock(*from, *to);
+            places.extend([*from, *to]);
+        }
+        self.note(|| format!("healed: {pairs:?}"));
+        for place in places {
+            if let Some(start) = self.process(place).map(|process| process.generation) {
+                self.verdicts(place, start, true, 50..400);
+            }
+        }
+        None
+    }
+
+    fn step_restart(&mut self, place: usize, since: u64, limit: u64, step: Step) -> Option<Plan> {
+        let progress = self.node(place)?.leave_progress();
+        let over = self.now >= since + limit;
+        match step {
+            Step::Begun if progress.drained || over => {
+                self.finish_leave(place);
+                Some(Plan::Restart(place, since, limit, Step::Goodbye(self.now)))
+            }
+            Step::Goodbye(at) if progress.gone || self.now > at + 1000 => {
+                self.kill(place, 50..1500);
+                None
+            }
+            step => Some(Plan::Restart(place, since, limit, step)),
+        }
+    }
+
+    fn step_departure(&mut self, place: usize, since: u64, back: Option<u64>, step: Step) -> Option<Plan> {
+        let Some(node) = self.node(place) else {
+            // It was killed: it comes back as a new start, or the table still has the former one.
+            return None;
+        };
+        let progress = node.leave_progress();
+        let state = self.state(place);
+        let repeat = (self.now - since) % 1000 < 20;
+        if let Some(at) = back.filter(|at| self.now >= *at) {
+            if self.now > at + 100 && state == Some(State::Active) || matches!(state, None | Some(State::Down)) {
+                return None;
+            }
+            if self.now < at + 20 || repeat {
+                self.change(place, Change::SetState(name(place), State::Active));
+            }
+        } else if let Step::Goodbye(at) = step {
+            if progress.gone || self.now > at + 5000 {
+                self.faults.expected.remove(&place);
+                self.crash(place);
+                return None;
+            }
+        } else if matches!(state, Some(State::Leaving(_))) {
+            let empty = progress.drained && progress.primaries + progress.backups == 0;
+            if empty && back.is_none() && self.others_are_active(place) {
+                self.leave(place, Intent::Restart);
+                self.finish_leave(place);
+                return Some(Plan::Depart(place, since, back, Step::Goodbye(self.now)));
+            }
+        } else if repeat {
+            self.change(place, Change::SetState(name(place), State::Leaving(Intent::Depart)));
+        }
+        Some(Plan::Depart(place, since, back, step))
+    }
+
+    /// The operator lets nobody go while another one is missing.
+    fn others_are_active(&self, place: usize) -> bool {
+        let others = |table: &Table| table.members.iter().all(|m| m.name == name(place) || m.state == State::Active);
+        self.table().is_some_and(|table| others(&table))
+    }
+
+    /// What the operator does again and again: members that will not come back are forgotten, and drains that nobody
+    /// wants any more are turned back.
+    pub(crate) fn reconcile(&mut self) {
+        let Some(table) = self.table() else { return };
+        for member in &table.members {
+            let place = crate::cluster::number(&member.name);
+            if matches!(member.state, State::Leaving(_)) && self.process(place).is_some() {
+                self.change(place, Change::SetState(member.name.clone(), State::Active));
+            }
+            if !self.faults.expected.contains_key(&place) && self.process(place).is_none() {
+                self.change(place, Change::Forget(member.name.clone()));
+            }
+        }
+    }
+}

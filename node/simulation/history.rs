@@ -1,0 +1,89 @@
+//! One history: a cluster of some shape, clients, and faults, all drawn from one number.
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::{
+    cluster::Cluster,
+    figures::Figures,
+    invariants::{Finding, copies_are_equal, copies_come_back, one_table, within_limits},
+    ledger::Name,
+    shape::Class,
+    trace::Trace,
+};
+
+/// A history has at least so many commands and faults.
+pub(crate) const OPERATIONS: u64 = 200;
+pub(crate) const FAULTS: u64 = 3;
+/// How long a cluster may take to come to rest after the last fault.
+const REST: u64 = 60_000;
+
+pub(crate) struct Played {
+    pub(crate) class: Class,
+    pub(crate) finding: Option<Finding>,
+    pub(crate) figures: Figures,
+    pub(crate) watched: Option<Name>,
+    pub(crate) trace: Trace,
+}
+
+/// Plays the history of a seed.
+pub(crate) fn play(seed: u64, trace: Trace) -> Played {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (class, shape) = Class::draw(&mut rng);
+    let mut cluster = Cluster::new(class, shape, rng, trace);
+    if cluster.until(30_000, Cluster::is_quiet) {
+        cluster.load(true);
+        cluster.run(300);
+        strike_all(&mut cluster);
+        come_to_rest(&mut cluster);
+    } else if cluster.finding.is_none() {
+        cluster.find(Some(Finding::new(one_table::NAME, "no cluster began within 30 s".to_owned())));
+    }
+    let ledger = &cluster.clients.ledger;
+    let mut figures = std::mem::take(&mut cluster.figures);
+    figures.operations = ledger.operations;
+    figures.acknowledged = ledger.acknowledged;
+    figures.unknown = ledger.unknown;
+    figures.simulated = cluster.now;
+    Played { class, finding: cluster.finding, figures, watched: cluster.trace.watched, trace: cluster.trace }
+}
+
+fn strike_all(cluster: &mut Cluster) {
+    let faults = cluster.rng.random_range(FAULTS..FAULTS + 3);
+    let calm = cluster.rng.random_bool(0.4);
+    let mut tries = 0;
+    while cluster.figures.fault_count() < faults && cluster.finding.is_none() && tries < 400 {
+        tries += 1;
+        if !cluster.strike() {
+            cluster.run(20);
+            continue;
+        }
+        let pause = cluster.rng.random_range(50..1200);
+        cluster.run(pause);
+        if calm {
+            cluster.until(8000, |cluster| cluster.faults.at_rest() && cluster.is_quiet());
+        }
+    }
+}
+
+fn come_to_rest(cluster: &mut Cluster) {
+    cluster.until(30_000, |cluster| cluster.faults.at_rest());
+    let end = cluster.now + REST;
+    while cluster.finding.is_none() && cluster.now < end && !cluster.is_quiet() {
+        cluster.reconcile();
+        cluster.until(500, Cluster::is_quiet);
+    }
+    cluster.until(10_000, |cluster| cluster.clients.ledger.operations >= OPERATIONS);
+    // What came after was no fault: it must be quiet still, or soon again.
+    cluster.until(5000, Cluster::is_quiet);
+    if cluster.finding.is_none() {
+        let unrest = one_table::check(cluster, REST).or_else(|| copies_come_back::check(cluster, REST));
+        cluster.find(unrest);
+        cluster.verify();
+        // Entries expire and go for want of room at any time: what follows from that may just be under way.
+        let settled =
+            |cluster: &Cluster| copies_are_equal::check(cluster).or_else(|| within_limits::check_at_rest(cluster));
+        if !cluster.until(3000, |cluster| settled(cluster).is_none()) {
+            cluster.find(settled(cluster));
+        }
+    }
+}
