@@ -348,7 +348,7 @@ impl Node {
                 self.enforce(control, &Arc::new(*table), handed_over, clock, effects);
             }
             Message::TableWanted => self.send_table(control, from, effects),
-            Message::Request(change) => control.remember(change, clock.now),
+            Message::Request(change) => self.request_from(control, from, change, clock, effects),
             Message::Append(_)
             | Message::Chunk(_)
             | Message::Confirm(_)
@@ -517,9 +517,39 @@ impl Node {
         let Some(coordinator) = self.acting_coordinator(control, &table, clock.now) else { return };
         let requests = control.requests.iter().map(|(change, _)| change.clone());
         let all: Vec<Change> = requests.chain(std::mem::take(&mut control.claims)).collect();
-        for change in all {
-            self.deliver(control, &coordinator, Message::Request(change), effects);
+        let open = |name: &MemberName| name == self.name() || self.outbox(name).is_open();
+        let to: Vec<MemberName> = if open(&coordinator) {
+            vec![coordinator]
+        } else {
+            // Whoever can be reached passes it on.
+            let others = table.live().map(|member| &member.name).filter(|name| *name != self.name());
+            others.filter(|name| open(name)).cloned().collect()
+        };
+        for (name, change) in to.iter().flat_map(|name| all.iter().map(move |change| (name, change))) {
+            self.deliver(control, name, Message::Request(change.clone()), effects);
         }
+    }
+
+    /// A member asks for something, or tells of a copy. The coordinator remembers it. Members that do not reach each other
+    /// in both directions may take different ones for the coordinator, so whoever is not passes it on; only to one that
+    /// stands before it in the table, so that no request goes in a circle.
+    fn request_from(
+        &self,
+        control: &mut Control,
+        from: &MemberName,
+        change: Change,
+        clock: Clock,
+        effects: &mut Effects,
+    ) {
+        let Some(table) = control.voter.in_force().cloned() else { return };
+        let place = |name: &MemberName| table.members.iter().position(|member| member.name == *name);
+        if let Some(coordinator) = self.acting_coordinator(control, &table, clock.now)
+            && coordinator != *from
+            && place(&coordinator) < place(self.name())
+        {
+            self.send(&coordinator, Message::Request(change.clone()), effects);
+        }
+        control.remember(change, clock.now);
     }
 
     /// Everything that the coordinator has seen and been asked.
