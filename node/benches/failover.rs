@@ -2,7 +2,7 @@
 //! acknowledged write of a key whose primary it was. And whether a member that was only paused, for less than the
 //! suspicion time, is declared down.
 //!
-//!     cargo bench --profile ci -p mizuya-node --bench failover -- --environment lan --kills 30
+//!     cargo bench --profile ci --workspace --bench failover -- --environment lan --kills 30
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

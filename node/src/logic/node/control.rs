@@ -1,5 +1,7 @@
 //! Membership, heartbeats and requests to the coordinator: everything but the table itself.
 
+mod requests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering},
@@ -14,7 +16,6 @@ use crate::logic::cluster::{
     message::{Change, Claim, Hello, Refusal, Totals},
     next_table::{Joiner, Wishes},
     proposer::{HandedOver, Proposer, Replaced},
-    replica::Claims,
     table::{Epoch, Live, Table},
     voter::Voter,
 };
@@ -234,49 +235,6 @@ impl Node {
         let _ = clock;
     }
 
-    /// A change that a person or the operator asks for. It is repeated to the coordinator until the table shows it;
-    /// see [`Node::shows`].
-    pub fn change(&self, change: Change, clock: Clock) {
-        let mut control = self.control.lock();
-        let same_subject = |known: &Change| match (known, &change) {
-            (Change::SetState(a, _), Change::SetState(b, _)) | (Change::Forget(a), Change::Forget(b)) => a == b,
-            (Change::Settings(_), Change::Settings(_)) => true,
-            _ => false,
-        };
-        control.requests.retain(|(known, _)| !same_subject(known));
-        control.requests.push((change, clock.now + REQUEST_LIFE));
-        control.next_requests = clock.now;
-    }
-
-    /// Whether the table in force shows a change.
-    pub fn shows(&self, change: &Change) -> bool {
-        self.routing().table.as_ref().is_some_and(|table| shows(table, change))
-    }
-
-    /// Starts to leave: hands over what `intent` says. A drain that already runs goes on.
-    pub fn begin_leave(&self, intent: Intent, clock: Clock) {
-        let routing = self.routing();
-        let state = routing.table.as_ref().and_then(|table| table.member(routing.me?)).map(|member| member.state);
-        self.control.lock().leaving = Some(intent);
-        if !matches!(state, None | Some(State::Leaving(_))) {
-            self.change(Change::SetState(self.name().clone(), State::Leaving(intent)), clock);
-        }
-    }
-
-    /// The last word of a member that leaves: it is out of the table from then on.
-    pub fn finish_leave(&self, clock: Clock) {
-        let routing = self.routing();
-        let Some((table, me)) = routing.table.as_ref().zip(routing.me) else { return };
-        let departs = table.member(me).is_some_and(|member| member.state == State::Leaving(Intent::Depart));
-        let holds = table.partitions.iter().any(|assignment| assignment.holds(me));
-        let change = if departs && !holds {
-            Change::Forget(self.name().clone())
-        } else {
-            Change::SetState(self.name().clone(), State::Away)
-        };
-        self.change(change, clock);
-    }
-
     // ---- messages
 
     pub(super) fn greet(&self, peer: &MemberName, clock: Clock, effects: &mut Effects) {
@@ -360,7 +318,7 @@ impl Node {
                 self.enforce(control, &Arc::new(*table), handed_over, clock, effects);
             }
             Message::TableWanted => self.send_table(control, from, effects),
-            Message::Request(change) => control.remember(change, clock.now),
+            Message::Request(change) => self.request_from(control, from, change, clock, effects),
             Message::Append(_)
             | Message::Chunk(_)
             | Message::Confirm(_)
@@ -517,33 +475,6 @@ impl Node {
             .map(|member| member.name.clone())
     }
 
-    pub(super) fn take_claims(&self, claims: Vec<Claims>, clock: Clock, effects: &mut Effects) {
-        let mut control = self.control.lock();
-        control.claims = claims
-            .into_iter()
-            .flat_map(|claims| {
-                let in_sync = claims.in_sync.into_iter().map(Change::CopyInSync);
-                in_sync.chain(claims.lost.into_iter().map(Change::CopyLost))
-            })
-            .collect();
-        let _ = (clock, effects);
-    }
-
-    fn send_requests(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
-        let Some(table) = control.voter.in_force().cloned() else { return };
-        control.requests.retain(|(change, until)| clock.now < *until && !shows(&table, change));
-        if clock.now < control.next_requests || (control.requests.is_empty() && control.claims.is_empty()) {
-            return;
-        }
-        control.next_requests = Millis(clock.now.0 + REQUEST_INTERVAL);
-        let Some(coordinator) = self.acting_coordinator(control, &table, clock.now) else { return };
-        let requests = control.requests.iter().map(|(change, _)| change.clone());
-        let all: Vec<Change> = requests.chain(std::mem::take(&mut control.claims)).collect();
-        for change in all {
-            self.deliver(control, &coordinator, Message::Request(change), effects);
-        }
-    }
-
     /// Everything that the coordinator has seen and been asked.
     pub(super) fn wishes(&self, control: &mut Control, table: &Table, clock: Clock) -> Wishes {
         let now = clock.now;
@@ -657,17 +588,4 @@ fn caught_up(control: &Control, table: &Table) -> BTreeSet<MemberId> {
         .filter(|member| has_table(&member.name, member.generation))
         .map(|member| member.id)
         .collect()
-}
-
-fn shows(table: &Table, change: &Change) -> bool {
-    match change {
-        Change::SetState(name, state) => table.named(name).is_none_or(|member| {
-            member.state == *state
-                || matches!((member.state, state), (State::Leaving(_), State::Leaving(_)))
-                || !member.state.is_live()
-        }),
-        Change::Forget(name) => table.named(name).is_none(),
-        Change::Settings(live) => table.live.generation >= live.generation,
-        Change::CopyInSync(_) | Change::CopyLost(_) => true,
-    }
 }

@@ -78,6 +78,35 @@ impl Net {
         }
     }
 
+    /// A partition of which one node is primary and another holds the copy.
+    fn held_by(&self, primary: usize, copy: usize) -> Partition {
+        let routing = self.nodes[primary].0.routing();
+        let table = routing.table.as_ref().expect("a table");
+        let id = |number: usize| table.named(&self.nodes[number].1).map(|member| member.id);
+        let held = |partition: &Partition| {
+            let holders: Vec<MemberId> = table.assignment(*partition).in_sync().collect();
+            holders.first().copied() == id(primary) && holders.get(1).copied() == id(copy)
+        };
+        (0..PARTITIONS).map(Partition).find(held).expect("such a partition")
+    }
+
+    /// Writes to a partition through a node, and waits for the answer.
+    fn set(&mut self, through: usize, partition: Partition) -> Reply {
+        let words = [Bytes::from_static(b"SET"), Bytes::from_static(b"key"), Bytes::from_static(b"value")];
+        let ticket = Ticket { connection: 1, request: 0, part: 0 };
+        let mut effects = Effects::default();
+        if let Some(reply) = self.nodes[through].0.submit(ticket, partition, &words, self.clock, 1, &mut effects) {
+            return reply;
+        }
+        let limit = self.clock.now + Duration::from_mins(1);
+        loop {
+            assert!(self.clock.now < limit, "an answer in time");
+            if let Some((_, reply)) = self.step().replies.pop() {
+                return reply;
+            }
+        }
+    }
+
     /// Who answers for a partition now.
     fn serving(&self, partition: Partition) -> Vec<&MemberName> {
         let serves = |node: &Node| {
@@ -165,4 +194,36 @@ fn a_member_that_only_some_lost_answers_no_more_before_its_successors_do() {
     }
     // Else this shows nothing: it answered while it was already down for the coordinator.
     assert!(answered_after);
+}
+
+#[test]
+fn copies_that_cannot_be_reached_in_one_direction_are_named() {
+    let mut net = Net::new(3, MemberQuorum::Auto);
+    let (a, c) = (net.nodes[0].1.clone(), net.nodes[2].1.clone());
+    let short = |net: &Net| net.nodes[1].0.status(net.clock).partitions_short_of_copies;
+    net.until("whole", |net| short(net) == 0);
+    // The last member still reaches the first, so it is not down; but copies of the first one's partitions starve.
+    net.cut.insert((0, 2));
+    net.nodes[0].0.stream_down(&c, net.clock, &mut Effects::default());
+    assert_eq!(net.set(0, net.held_by(0, 2)), Reply::OK);
+    assert!(short(&net) > 0);
+    net.until("told", |net| !net.nodes[0].0.stalled_copies(net.clock).is_empty());
+    let problems = net.nodes[0].0.stalled_copies(net.clock);
+    let expected = format!("no stream from {a} to it is open");
+    assert!(problems.len() == 1 && problems[0].subject == c.as_str(), "{problems:?}");
+    assert!(problems[0].message.contains(&expected), "{problems:?}");
+    // The way is open again.
+    net.cut.clear();
+    net.nodes[0].0.stream_up(&c, net.clock, &mut Effects::default());
+    net.until("whole", |net| short(net) == 0 && net.nodes[0].0.stalled_copies(net.clock).is_empty());
+}
+
+#[test]
+fn a_primary_that_cannot_reach_the_coordinator_tells_it_of_a_lost_copy_through_another_member() {
+    let mut net = Net::new(3, MemberQuorum::Auto);
+    let a = net.nodes[0].1.clone();
+    let partition = net.held_by(1, 0);
+    net.cut.insert((1, 0));
+    net.nodes[1].0.stream_down(&a, net.clock, &mut Effects::default());
+    assert_eq!(net.set(1, partition), Reply::OK);
 }
