@@ -146,8 +146,9 @@ impl Cluster {
     pub(crate) fn answered(&mut self, node: usize, ticket: Ticket, reply: &Reply) {
         let Some(asked) = self.clients.open.remove(&ticket.request) else { return };
         if asked.write.is_some() && !reply.is_error() {
-            let finding =
-                self.process_and_observer(node, |process, observer| observer.acknowledges(process, partition(asked.name).index()));
+            let finding = self.process_and_observer(node, |process, observer| {
+                observer.acknowledges(process, partition(asked.name).index())
+            });
             self.find(finding);
         }
         self.conclude(&asked, reply);

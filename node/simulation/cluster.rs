@@ -1,11 +1,6 @@
 //! A simulated cluster: nodes, what travels between them, and time. One queue of events drives it all.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mizuya_node::logic::{
@@ -277,7 +272,9 @@ impl Cluster {
 
     fn tick(&mut self, place: usize, start: Generation) {
         let now = self.now;
-        let Some(process) = self.places[place].as_deref_mut().filter(|process| process.generation == start) else { return };
+        let Some(process) = self.places[place].as_deref_mut().filter(|process| process.generation == start) else {
+            return;
+        };
         let next = Event::Tick(place, start);
         if process.paused {
             return self.later(now + TICK, next);
@@ -385,7 +382,9 @@ impl Cluster {
     }
 
     fn resume(&mut self, place: usize, start: Generation) {
-        let Some(process) = self.places[place].as_deref_mut().filter(|process| process.generation == start) else { return };
+        let Some(process) = self.places[place].as_deref_mut().filter(|process| process.generation == start) else {
+            return;
+        };
         process.paused = false;
         let inbox = std::mem::take(&mut process.inbox);
         self.note(|| format!("resume node-{place}"));
@@ -502,7 +501,9 @@ impl Cluster {
 
     fn arrive(&mut self, place: usize, start: Generation, arrival: Arrival) {
         let now = self.now;
-        let Some(process) = self.places[place].as_deref_mut().filter(|process| process.generation == start) else { return };
+        let Some(process) = self.places[place].as_deref_mut().filter(|process| process.generation == start) else {
+            return;
+        };
         if process.paused {
             return process.inbox.push(arrival);
         }
@@ -517,7 +518,9 @@ impl Cluster {
         match arrival {
             Arrival::StreamUp(peer) => process.node.stream_up(&names[peer], clock, &mut effects),
             Arrival::StreamDown(peer) => process.node.stream_down(&names[peer], clock, &mut effects),
-            Arrival::Verdict(about, which, up) if up => process.node.member_up(&names[about], which, clock, &mut effects),
+            Arrival::Verdict(about, which, up) if up => {
+                process.node.member_up(&names[about], which, clock, &mut effects)
+            }
             Arrival::Verdict(about, which, _) => process.node.member_down(&names[about], which, clock, &mut effects),
             Arrival::Frame(from, stream, ends, messages) => {
                 if self.network.is_lost(stream, now) {

@@ -75,7 +75,9 @@ impl Cluster {
                 Destination::Member(name, _) => number(name),
                 Destination::Peer(host, _) => number(&MemberName::from(host.as_str())),
             };
-            let Some(start) = self.process(to).map(|process| process.generation).filter(|_| to != place) else { continue };
+            let Some(start) = self.process(to).map(|process| process.generation).filter(|_| to != place) else {
+                continue;
+            };
             for at in self.network.datagram(place, to, self.now, &mut self.rng) {
                 self.later(at, Event::At(to, start, Arrival::Datagram(bytes.clone())));
             }

@@ -232,7 +232,8 @@ impl Cluster {
     fn crash_at_a_step(&mut self) -> bool {
         let coordinator = self.table().and_then(|table| table.coordinator().map(|m| crate::cluster::number(&m.name)));
         let victim = if self.rng.random_bool(0.7) { coordinator } else { self.victim() };
-        let Some(victim) = victim.filter(|v| self.faults.expected.contains_key(v) && !self.faults.is_planned(*v)) else {
+        let Some(victim) = victim.filter(|v| self.faults.expected.contains_key(v) && !self.faults.is_planned(*v))
+        else {
             return false;
         };
         if self.faults.moment.is_some() || !self.take_out(&[victim]) {
@@ -280,7 +281,9 @@ impl Cluster {
             self.network.block(*from, *to);
             self.note(|| format!("nothing gets from node-{from} to node-{to}"));
             for (a, b) in [(*from, *to), (*to, *from)] {
-                if let Some(id) = self.network.stream(a, b).map(|stream| stream.id).filter(|_| self.rng.random_bool(0.6)) {
+                if let Some(id) =
+                    self.network.stream(a, b).map(|stream| stream.id).filter(|_| self.rng.random_bool(0.6))
+                {
                     let at = self.now + self.rng.random_range(200..2500);
                     self.later(at, Event::Break(a, b, id));
                 }
@@ -418,7 +421,8 @@ impl Cluster {
     fn departs(&mut self, back: Option<u64>) -> bool {
         let shape = &self.shape;
         // Within the promise a departure leaves room for all copies, also when a late request revives another one.
-        let needed = if self.class == Class::Promise { shape.factor + 1 } else { shape.read_quorum.max(shape.write_quorum) };
+        let needed =
+            if self.class == Class::Promise { shape.factor + 1 } else { shape.read_quorum.max(shape.write_quorum) };
         let enough = self.alive().len() > needed as usize;
         let planned = self.faults.plans.iter().any(|plan| matches!(plan, Plan::Restart(..) | Plan::Depart(..)));
         let fixed = self.shape.member_quorum != mizuya_wire::quorum::MemberQuorum::Auto;
@@ -519,7 +523,8 @@ impl Cluster {
                 *start = None;
             }
         }
-        let gone: Vec<usize> = self.faults.expected.keys().copied().filter(|place| self.process(*place).is_none()).collect();
+        let gone: Vec<usize> =
+            self.faults.expected.keys().copied().filter(|place| self.process(*place).is_none()).collect();
         for place in gone {
             let after = self.rng.random_range(50..2500);
             let at = *self.faults.expected.entry(place).or_default().get_or_insert(now + after);

@@ -65,7 +65,16 @@ impl Run {
     fn table(&self) -> String {
         let mut lines = vec![format!(
             "{:<28}{:>10}{:>10}{:>14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>16}",
-            "histories", "tried", "faults", "acknowledged", "unknown", "emptied", "lost", "wrong", "stale", "unavailable ms"
+            "histories",
+            "tried",
+            "faults",
+            "acknowledged",
+            "unknown",
+            "emptied",
+            "lost",
+            "wrong",
+            "stale",
+            "unavailable ms"
         )];
         let mut line = |name: &str, tried: u64, figures: &Figures, found: [String; 3]| {
             lines.push(format!(
@@ -94,7 +103,10 @@ impl Run {
             lines.push(format!("{:<28}{times:>10}", format!("  seen: {event}")));
         }
         let (operations, faults) = self.fewest.unwrap_or_default();
-        lines.push(format!("fewest in one history: {operations} commands, {faults} faults; {} s simulated", self.all.simulated / 1000));
+        lines.push(format!(
+            "fewest in one history: {operations} commands, {faults} faults; {} s simulated",
+            self.all.simulated / 1000
+        ));
         lines.join("\n")
     }
 }
@@ -153,6 +165,27 @@ fn replay(seed: u64) -> (Option<Finding>, String) {
     }
 }
 
+/// Plays until an invariant is found not to hold, and says so in the line of `make sim-mutants`.
+fn until(invariant: &str, count: u64) {
+    let run = play_all(0, count, |finding| finding.invariant == invariant);
+    let caught = run.findings.values().any(|finding| finding.invariant == invariant);
+    let found = [Kind::Lost, Kind::Wrong, Kind::Stale].map(|kind| run.count(kind));
+    println!(
+        "{} {:>10}{:>10}{:>14}{:>8}{:>8}{:>8}{:>16}",
+        if caught { "CAUGHT" } else { "NOT CAUGHT" },
+        run.histories,
+        run.all.fault_count(),
+        run.all.acknowledged,
+        found[0],
+        found[1],
+        found[2],
+        run.all.longest_unavailable
+    );
+    let mut others: BTreeMap<&str, usize> = BTreeMap::new();
+    run.findings.values().for_each(|finding| *others.entry(finding.invariant).or_default() += 1);
+    println!("found: {others:?}");
+}
+
 #[test]
 fn whatever_happens_the_cluster_keeps_its_promises() {
     if let Some(seed) = number("SEED") {
@@ -164,6 +197,9 @@ fn whatever_happens_the_cluster_keeps_its_promises() {
         return;
     }
     let count = number("HISTORIES").unwrap_or(HISTORIES);
+    if let Ok(invariant) = std::env::var("UNTIL") {
+        return until(&invariant, count);
+    }
     let run = play_all(number("FIRST").unwrap_or(0), count, |_| false);
     println!("{}", run.table());
     for (seed, finding) in run.findings.iter().take(20) {
@@ -171,7 +207,10 @@ fn whatever_happens_the_cluster_keeps_its_promises() {
     }
     if let Some((seed, _)) = run.findings.first_key_value() {
         println!("{}", replay(*seed).1);
-        panic!("{} of {count} histories failed; the first one's trace is above; `make sim SEED={seed}` replays it", run.findings.len());
+        panic!(
+            "{} of {count} histories failed; the first one's trace is above; `make sim SEED={seed}` replays it",
+            run.findings.len()
+        );
     }
     let (operations, faults) = run.fewest.unwrap_or_default();
     assert!(operations >= OPERATIONS && faults >= FAULTS, "a history had {operations} commands and {faults} faults");

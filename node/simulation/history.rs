@@ -80,7 +80,8 @@ fn come_to_rest(cluster: &mut Cluster) {
         cluster.find(unrest);
         cluster.verify();
         // Entries expire and go for want of room at any time: what follows from that may just be under way.
-        let settled = |cluster: &Cluster| copies_are_equal::check(cluster).or_else(|| within_limits::check_at_rest(cluster));
+        let settled =
+            |cluster: &Cluster| copies_are_equal::check(cluster).or_else(|| within_limits::check_at_rest(cluster));
         if !cluster.until(3000, |cluster| settled(cluster).is_none()) {
             cluster.find(settled(cluster));
         }

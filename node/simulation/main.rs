@@ -19,6 +19,7 @@ mod histories;
 mod history;
 mod invariants;
 mod ledger;
+mod mutants;
 mod network;
 mod observer;
 mod scenarios;

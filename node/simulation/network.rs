@@ -77,7 +77,8 @@ impl Network {
             }
             if let Some((ends, left)) = self.left.remove(&pair) {
                 let at = now + rng.random_range(1..300);
-                frames.extend(left.into_iter().map(|messages| (pair.0, pair.1, Frame { at, stream: 0, ends, messages })));
+                frames
+                    .extend(left.into_iter().map(|messages| (pair.0, pair.1, Frame { at, stream: 0, ends, messages })));
             }
             let Some(stream) = self.streams.get_mut(&pair) else { continue };
             stream.window = WINDOW;
@@ -85,7 +86,8 @@ impl Network {
             stream.last_arrival = at;
             let (id, ends) = (stream.id, stream.ends);
             let stalled = std::mem::take(&mut stream.stalled);
-            frames.extend(stalled.into_iter().map(|messages| (pair.0, pair.1, Frame { at, stream: id, ends, messages })));
+            frames
+                .extend(stalled.into_iter().map(|messages| (pair.0, pair.1, Frame { at, stream: id, ends, messages })));
         }
         frames
     }
@@ -100,8 +102,7 @@ impl Network {
 
     pub(crate) fn open(&mut self, from: usize, to: usize, ends: (u64, u64)) {
         self.next_stream += 1;
-        let stream =
-            Stream { id: self.next_stream, ends, last_arrival: 0, stalled: VecDeque::new(), window: WINDOW };
+        let stream = Stream { id: self.next_stream, ends, last_arrival: 0, stalled: VecDeque::new(), window: WINDOW };
         self.streams.insert((from, to), stream);
     }
 
@@ -156,7 +157,8 @@ impl Network {
             return Vec::new();
         }
         let times = if rng.random_ratio(1, 40) { 2 } else { 1 };
-        let late = |rng: &mut StdRng| if rng.random_ratio(1, 20) { rng.random_range(0..300) } else { rng.random_range(0..4) };
+        let late =
+            |rng: &mut StdRng| if rng.random_ratio(1, 20) { rng.random_range(0..300) } else { rng.random_range(0..4) };
         (0..times).map(|_| now + self.slow[from][to] + late(rng)).collect()
     }
 }

@@ -17,9 +17,7 @@ use mizuya_node::logic::{
 use crate::{
     cluster::Process,
     figures::Figures,
-    invariants::{
-        Finding, no_acknowledged_write_lost, one_primary_an_epoch::Speakers, planned_moves_lose_nothing,
-    },
+    invariants::{Finding, no_acknowledged_write_lost, one_primary_an_epoch::Speakers, planned_moves_lose_nothing},
     shape::Class,
 };
 

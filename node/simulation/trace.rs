@@ -62,7 +62,10 @@ impl Trace {
                     format!("propose {}.{:x} quorum {}: {members}", epoch.counter, epoch.proposer, table.quorum)
                 }
                 Message::Taken { epoch, promised, handed_over } => {
-                    format!("taken {}.{:x} promised {} {handed_over:?}", epoch.counter, epoch.proposer, promised.counter)
+                    format!(
+                        "taken {}.{:x} promised {} {handed_over:?}",
+                        epoch.counter, epoch.proposer, promised.counter
+                    )
                 }
                 Message::InForce { table, handed_over } => {
                     format!("in force {}.{:x} {handed_over:?}", table.epoch.counter, table.epoch.proposer)

@@ -1,10 +1,6 @@
 //! At rest every copy in sync holds what its primary holds: the same keys, values and versions (rule W3).
 
-use mizuya_node::logic::{
-    cluster::message::Record,
-    keyspace::Partition,
-    store::Op,
-};
+use mizuya_node::logic::{cluster::message::Record, keyspace::Partition, store::Op};
 
 use super::Finding;
 use crate::cluster::Cluster;

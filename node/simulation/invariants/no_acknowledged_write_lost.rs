@@ -16,7 +16,8 @@ pub(crate) fn check(name: Name, entry: &Entry, read: &Read, rules: &Rules) -> Op
 /// An acknowledgement with fewer than W copies in sync: the loss of W − 1 of them would lose it.
 pub(crate) fn check_acknowledgement(copies: usize, write_quorum: u32, partition: usize) -> Option<Finding> {
     (copies < write_quorum as usize).then(|| {
-        let text = format!("a write to partition {partition} was acknowledged with {copies} of {write_quorum} copies in sync");
+        let text =
+            format!("a write to partition {partition} was acknowledged with {copies} of {write_quorum} copies in sync");
         Finding::new(NAME, text)
     })
 }

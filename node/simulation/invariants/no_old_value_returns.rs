@@ -15,5 +15,6 @@ pub(crate) fn check(name: Name, entry: &Entry, read: &Read, rules: &Rules) -> Op
     }
     let ttl = entry.write(number).and_then(|write| write.ttl)?;
     let over = there_by.saturating_add(ttl + ttl / 100 + rules.overtime);
-    (read.asked > over).then(|| Finding::new(NAME, format!("{name:?} should have expired at {over} at the latest: {read:?}")))
+    (read.asked > over)
+        .then(|| Finding::new(NAME, format!("{name:?} should have expired at {over} at the latest: {read:?}")))
 }

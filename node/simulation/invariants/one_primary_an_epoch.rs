@@ -27,7 +27,10 @@ impl Speakers {
     ) -> Option<Finding> {
         let first = *self.seen.entry((cluster.0, partition, epoch)).or_insert(start);
         (first != start).then(|| {
-            let text = format!("starts {:x} and {:x} are both primary of partition {partition} in epoch {}", first.0, start.0, epoch.0);
+            let text = format!(
+                "starts {:x} and {:x} are both primary of partition {partition} in epoch {}",
+                first.0, start.0, epoch.0
+            );
             Finding::new(NAME, text)
         })
     }

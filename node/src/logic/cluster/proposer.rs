@@ -55,8 +55,7 @@ pub type Replaced = BTreeSet<MemberId>;
 /// replaced, so that no memory of a higher table can exist anywhere.
 pub fn enough(table: &Table, answers: &BTreeSet<MemberId>, replaced: &Replaced) -> bool {
     let voted = table.voters().filter(|member| answers.contains(&member.id)).count();
-    voted >= table.quorum as usize
-        || (voted > 0 && all(table, answers, replaced))
+    voted >= table.quorum as usize || (voted > 0 && all(table, answers, replaced))
 }
 
 /// Whether every voter of `table` has either answered or been replaced.

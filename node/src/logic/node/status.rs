@@ -47,7 +47,8 @@ pub struct Backlog {
 impl Node {
     /// What waits here now.
     pub fn backlog(&self) -> Backlog {
-        let mut backlog = Backlog { bytes: self.bytes(), requests: self.forwards.lock().count() + self.waiting.count(), changes: 0 };
+        let mut backlog =
+            Backlog { bytes: self.bytes(), requests: self.forwards.lock().count() + self.waiting.count(), changes: 0 };
         for replica in &self.replicas {
             let (requests, changes) = replica.lock().backlog();
             backlog.requests += requests;

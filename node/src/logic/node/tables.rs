@@ -242,8 +242,9 @@ impl Node {
             if control.considered == considered {
                 return;
             }
-            let nothing_to_do =
-                considered.as_ref().is_none_or(|(_, wishes)| next_table(&base, wishes, counter, Known::InForce).is_none());
+            let nothing_to_do = considered
+                .as_ref()
+                .is_none_or(|(_, wishes)| next_table(&base, wishes, counter, Known::InForce).is_none());
             if nothing_to_do {
                 control.considered = considered;
                 return;
@@ -328,7 +329,8 @@ impl Node {
     /// nothing, and nobody else can take it in.
     pub(super) fn give_up_joining(&self, control: &Control, clock: Clock, effects: &mut Effects) {
         let Some(table) = control.voter.in_force() else { return };
-        let joins = table.start(self.name(), self.config.identity.generation).is_some_and(|m| m.state == State::Joining);
+        let joins =
+            table.start(self.name(), self.config.identity.generation).is_some_and(|m| m.state == State::Joining);
         if joins && table.voters().all(|member| control.replaced(table, clock.now).contains(&member.id)) {
             effects.fatal = Some("all voters of the cluster that it was joining have ended; restarting".to_owned());
         }
