@@ -47,14 +47,11 @@ impl Run {
         figures.add(&played.figures);
         self.all.add(&played.figures);
         let (operations, faults) = (played.figures.operations, played.figures.fault_count());
-        match played.finding {
-            Some(finding) => {
-                self.findings.insert(seed, finding);
-            }
-            None => {
-                let (o, f) = self.fewest.unwrap_or((u64::MAX, u64::MAX));
-                self.fewest = Some((o.min(operations), f.min(faults)));
-            }
+        if let Some(finding) = played.finding {
+            self.findings.insert(seed, finding);
+        } else {
+            let (o, f) = self.fewest.unwrap_or((u64::MAX, u64::MAX));
+            self.fewest = Some((o.min(operations), f.min(faults)));
         }
     }
 

@@ -22,6 +22,8 @@ mod ledger;
 mod mutants;
 mod network;
 mod observer;
+mod operator;
+mod queue;
 mod scenarios;
 mod shape;
 mod trace;

@@ -61,7 +61,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "cut_off_coordinator_judges_at_once",
-        "node/control.rs",
+        "node/hearing.rs",
         ("control.hears_quorum.is_none_or(|since| now < since + suspicion)", "now.0 == 0"),
         no_acknowledged_write_lost::NAME,
     ),

@@ -86,8 +86,11 @@ fn prepare_all(chosen: &[&Mutant]) -> PathBuf {
     let (_, profile) = rest.split_once("[profile.ci]").expect("the profile");
     let profile = profile.split("\n[").next().expect("its text");
     let shared = shared.replace("path = \"node/wire\"", &wire);
-    let shared: String =
-        shared.lines().filter(|line| !line.starts_with("mizuya-node")).map(|line| format!("{line}\n")).collect();
+    let shared: Vec<&str> = shared.lines().filter(|line| !line.starts_with("mizuya-node")).collect();
+    let shared = shared.join(
+        "
+",
+    );
     let members: Vec<String> = chosen.iter().map(|mutant| format!("\"{}\"", mutant.name)).collect();
     let manifest = format!(
         "[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[workspace.dependencies]\n{shared}\n\
