@@ -8,7 +8,7 @@ BUILD := cargo build $(PROFILE) --workspace --bins
 BIN := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/ci
 CRD := crds/cache.mizuya.dev_cacheclusters.yaml
 
-.PHONY: build demo demo-down test sim sim-mutants cluster-up cluster-down kubeconfig images install generate fmt lint help
+.PHONY: build demo demo-down test sim sim-mutants cluster-up cluster-down kubeconfig images install generate chaos fmt lint help
 
 help: ## Say what there is to make.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -52,6 +52,9 @@ generate: build ## Write the files that are made from code: the CRD and the inst
 	@$(BIN)/mizuya-operator manifests > manifests/install.yaml.new && mv manifests/install.yaml.new manifests/install.yaml
 	@$(BIN)/mizuya-operator manifests --without-crd > manifests/install/operator.yaml.new && \
 		mv manifests/install/operator.yaml.new manifests/install/operator.yaml
+
+chaos: install ## Attack a cache for MINUTES (10) and check what it holds; SEED repeats the choices.
+	@$(BIN)/chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 fmt: ## Format the code.
 	@cargo fmt --all

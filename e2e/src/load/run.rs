@@ -2,7 +2,7 @@
 
 use super::connection::{Command, Connection, Reply};
 use super::gaps::Gaps;
-use super::ledger::{Change, Expectation, Fault, Key, Ledger, Millis};
+use super::ledger::{Change, Expectation, Fault, Key, Ledger, Millis, name};
 use super::report::Report;
 use super::workload::Workload;
 use anyhow::{Context, Result, bail};
@@ -106,7 +106,7 @@ struct State {
 }
 
 impl Load {
-    /// Connects and begins to write and read.
+    /// Connects, removes what an earlier load has left under its keys, and begins to write and read.
     pub async fn start(options: Options) -> Result<Self> {
         if !options.groups.is_empty() && options.groups.len() != options.keys as usize {
             bail!("{} groups were given for {} keys", options.groups.len(), options.keys);
@@ -123,6 +123,10 @@ impl Load {
         let mut connections = Vec::new();
         for _ in 0..=options.connections {
             connections.push(Connection::open(options.address).await?);
+        }
+        if let Some(first) = connections.first_mut() {
+            let left = (0..options.keys).map(|key| vec!["DEL".to_owned(), name(&options.prefix, Key(key))]);
+            first.exchange(&left.collect::<Vec<Command>>(), |_, _| {}).await?;
         }
         let shared = Arc::new(Shared {
             options,

@@ -17,7 +17,6 @@ pub mod bed;
 pub mod cache;
 pub mod kill;
 pub mod nodes;
-
 pub mod operator;
 pub mod record;
 pub mod samples;

@@ -151,9 +151,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_old_value_returns::NAME,
     ),
     mutant(
-        "successor_does_not_wait_for_the_lease",
+        "lease_not_waited_for",
         "node/tables.rs",
-        ("None => Begin::After(now + self.config.timing.lease),", "None => Begin::Now,"),
+        (
+            "control.taking.as_ref().filter(|taking| taking.leases_until <= clock.now)",
+            "control.taking.as_ref().filter(|taking| taking.leases_until.0 < u64::MAX)",
+        ),
         no_old_value_returns::NAME,
     ),
     mutant(
@@ -193,7 +196,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "quorum_counted_wrong",
         "cluster/proposer.rs",
-        ("    voted >= table.quorum as usize\n", "    voted + 1 >= table.quorum as usize\n"),
+        ("voted >= table.quorum as usize ||", "voted + 1 >= table.quorum as usize ||"),
         one_primary_an_epoch::NAME,
     ),
     mutant(

@@ -115,7 +115,7 @@ pub async fn run(runtime: Arc<Runtime>, stop: CancellationToken) {
             () = time::sleep(ROUND) => {}
             () = stop.cancelled() => return,
         }
-        let now = runtime.clock().now;
+        let now = runtime.clock();
         let peers = runtime.node().dial();
         client_ports.retain(|name, _| peers.iter().any(|(peer, _)| peer == name));
         let mut checks = stream::iter(peers.into_iter().map(|(name, port)| {
@@ -124,6 +124,7 @@ pub async fn run(runtime: Arc<Runtime>, stop: CancellationToken) {
         }))
         .buffer_unordered(AT_A_TIME);
         let mut found = runtime.node().misdirected_peers();
+        found.extend(runtime.node().stalled_copies(now));
         let mut looked_at = Vec::new();
         while let Some(finding) = checks.next().await {
             found.extend(finding.problems);
@@ -132,8 +133,8 @@ pub async fn run(runtime: Arc<Runtime>, stop: CancellationToken) {
         drop(checks);
         client_ports.extend(looked_at);
         found.extend(client_ports.values().filter_map(|known| known.problem.clone()));
-        runtime.problems().update(found, false, now);
-        runtime.problems().update(runtime.node().status(runtime.clock()).problems, true, now);
+        runtime.problems().update(found, false, now.now);
+        runtime.problems().update(runtime.node().status(now).problems, true, now.now);
     }
 }
 

@@ -16,3 +16,4 @@ pub mod program;
 pub mod runtime;
 pub mod security;
 pub mod shutdown;
+pub mod snapshot;

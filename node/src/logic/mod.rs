@@ -7,4 +7,5 @@ pub mod commands;
 pub mod keyspace;
 pub mod node;
 pub mod resp;
+pub mod snapshot;
 pub mod store;

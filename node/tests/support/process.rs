@@ -9,6 +9,7 @@ use mizuya_wire::{
     admin::{StatusReply, StatusRequest},
     settings::{Environment, Settings},
 };
+use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::time::sleep;
 
 use super::{LIMIT, Place};
@@ -43,6 +44,10 @@ impl Process {
             .spawn()
             .unwrap();
         Self { child }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
     /// SIGKILL.

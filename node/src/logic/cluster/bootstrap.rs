@@ -22,6 +22,8 @@ pub struct Heard {
     pub hello: Hello,
     /// When.
     pub at: Millis,
+    /// When this start was first heard.
+    pub since: Millis,
 }
 
 /// Why a hello cannot be accepted, from the view of a node that would say `own` itself.

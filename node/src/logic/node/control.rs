@@ -1,5 +1,7 @@
 //! Membership, heartbeats and requests to the coordinator: everything but the table itself.
 
+mod requests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering},
@@ -14,7 +16,6 @@ use crate::logic::cluster::{
     message::{Change, Claim, Hello, Refusal, Totals},
     next_table::{Joiner, Wishes},
     proposer::{HandedOver, Proposer, Replaced},
-    replica::Claims,
     table::{Epoch, Live, Table},
     voter::Voter,
 };
@@ -81,6 +82,8 @@ pub(super) struct Taking {
     pub(super) coordinator: MemberName,
     pub(super) epoch: Epoch,
     pub(super) partitions: Vec<Partition>,
+    /// A lease of a member that the table leaves out may run until then (rule W7).
+    pub(super) leases_until: Millis,
 }
 
 #[derive(Default)]
@@ -129,10 +132,20 @@ impl Control {
         refused.chain(self.heard.iter().map(|(name, heard)| (name.clone(), heard.hello.peer_port)))
     }
 
-    /// Starts of voters that have ended for certain (see [`Replaced`]).
-    pub(super) fn replaced(&self, table: &Table, now: Millis) -> Replaced {
-        let fresh = self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH);
+    /// Starts of voters that have ended for certain (see [`Replaced`]), and so long ago that no lease that they have
+    /// confirmed runs any more (rule W7).
+    pub(super) fn replaced(&self, table: &Table, lease: Duration, now: Millis) -> Replaced {
+        let fresh =
+            self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH && heard.since + lease <= now);
         fresh.filter_map(|heard| replaces(table, &heard.hello)).map(|(id, _)| id).collect()
+    }
+
+    fn hears(&mut self, from: &MemberName, hello: Hello, now: Millis) {
+        let known = self.heard.get(from).map(|heard| (heard.hello.generation, heard.since));
+        if known.is_some() || self.heard.len() < MAX_ACQUAINTANCES {
+            let since = known.filter(|(generation, _)| *generation == hello.generation).map_or(now, |(_, since)| since);
+            self.heard.insert(from.clone(), Heard { hello, at: now, since });
+        }
     }
 
     /// These starts are members now: what they said before must not let them in again once they have left.
@@ -199,49 +212,6 @@ impl Node {
         }
     }
 
-    /// A change that a person or the operator asks for. It is repeated to the coordinator until the table shows it;
-    /// see [`Node::shows`].
-    pub fn change(&self, change: Change, clock: Clock) {
-        let mut control = self.control.lock();
-        let same_subject = |known: &Change| match (known, &change) {
-            (Change::SetState(a, _), Change::SetState(b, _)) | (Change::Forget(a), Change::Forget(b)) => a == b,
-            (Change::Settings(_), Change::Settings(_)) => true,
-            _ => false,
-        };
-        control.requests.retain(|(known, _)| !same_subject(known));
-        control.requests.push((change, clock.now + REQUEST_LIFE));
-        control.next_requests = clock.now;
-    }
-
-    /// Whether the table in force shows a change.
-    pub fn shows(&self, change: &Change) -> bool {
-        self.routing().table.as_ref().is_some_and(|table| shows(table, change))
-    }
-
-    /// Starts to leave: hands over what `intent` says. A drain that already runs goes on.
-    pub fn begin_leave(&self, intent: Intent, clock: Clock) {
-        let routing = self.routing();
-        let state = routing.table.as_ref().and_then(|table| table.member(routing.me?)).map(|member| member.state);
-        self.control.lock().leaving = Some(intent);
-        if !matches!(state, None | Some(State::Leaving(_))) {
-            self.change(Change::SetState(self.name().clone(), State::Leaving(intent)), clock);
-        }
-    }
-
-    /// The last word of a member that leaves: it is out of the table from then on.
-    pub fn finish_leave(&self, clock: Clock) {
-        let routing = self.routing();
-        let Some((table, me)) = routing.table.as_ref().zip(routing.me) else { return };
-        let departs = table.member(me).is_some_and(|member| member.state == State::Leaving(Intent::Depart));
-        let holds = table.partitions.iter().any(|assignment| assignment.holds(me));
-        let change = if departs && !holds {
-            Change::Forget(self.name().clone())
-        } else {
-            Change::SetState(self.name().clone(), State::Away)
-        };
-        self.change(change, clock);
-    }
-
     // ---- messages
 
     pub(super) fn greet(&self, peer: &MemberName, clock: Clock, effects: &mut Effects) {
@@ -300,7 +270,7 @@ impl Node {
             Message::Refused(refusal) => Self::refused(control, from, (&refusal, None), clock, effects),
             Message::Heartbeat { sent, taken, in_force, totals } => {
                 control.pulses.heartbeat(from, generation, clock.now, (taken, in_force), totals);
-                self.answer_heartbeat(control, from, generation, (sent, in_force), effects);
+                self.answer_heartbeat(control, (from, generation), (sent, in_force), clock, effects);
             }
             Message::HeartbeatAck { sent, confirms } => {
                 control.pulses.answer(from, generation, clock.now, Millis(sent), confirms);
@@ -325,7 +295,7 @@ impl Node {
                 self.enforce(control, &Arc::new(*table), handed_over, clock, effects);
             }
             Message::TableWanted => self.send_table(control, from, effects),
-            Message::Request(change) => control.remember(change, clock.now),
+            Message::Request(change) => self.request_from(control, from, change, clock, effects),
             Message::Append(_)
             | Message::Chunk(_)
             | Message::Confirm(_)
@@ -341,17 +311,13 @@ impl Node {
             return self.send(from, Message::Refused(refusal), effects);
         }
         control.refusals.remove(from);
-        if control.heard.len() < MAX_ACQUAINTANCES || control.heard.contains_key(from) {
-            control.heard.insert(from.clone(), Heard { hello, at: clock.now });
-        }
+        control.hears(from, hello, clock.now);
         self.send(from, Message::Welcome(own), effects);
     }
 
     fn welcome_from(control: &mut Control, from: &MemberName, hello: Hello, clock: Clock) {
         control.refusals.remove(from);
-        if control.heard.len() < MAX_ACQUAINTANCES || control.heard.contains_key(from) {
-            control.heard.insert(from.clone(), Heard { hello, at: clock.now });
-        }
+        control.hears(from, hello, clock.now);
     }
 
     fn refused(
@@ -375,9 +341,9 @@ impl Node {
     fn answer_heartbeat(
         &self,
         control: &mut Control,
-        from: &MemberName,
-        generation: Generation,
+        (from, generation): (&MemberName, Generation),
         (sent, theirs): (u64, Epoch),
+        clock: Clock,
         effects: &mut Effects,
     ) {
         let confirms = control
@@ -385,6 +351,9 @@ impl Node {
             .taken()
             .and_then(|table| table.start(from, generation))
             .is_some_and(|member| member.state.is_live());
+        if confirms {
+            control.pulses.grant(from, generation, clock.now);
+        }
         self.send(from, Message::HeartbeatAck { sent, confirms }, effects);
         let ours = control.voter.in_force().map(|table| table.epoch).unwrap_or_default();
         if ours > theirs {
@@ -462,33 +431,6 @@ impl Node {
         control.quorum_lost = if lost { control.quorum_lost.or(Some(clock.now)) } else { None };
         if let Some(table) = control.voter.in_force().cloned() {
             self.listen(control, &table, clock.now);
-        }
-    }
-
-    pub(super) fn take_claims(&self, claims: Vec<Claims>, clock: Clock, effects: &mut Effects) {
-        let mut control = self.control.lock();
-        control.claims = claims
-            .into_iter()
-            .flat_map(|claims| {
-                let in_sync = claims.in_sync.into_iter().map(Change::CopyInSync);
-                in_sync.chain(claims.lost.into_iter().map(Change::CopyLost))
-            })
-            .collect();
-        let _ = (clock, effects);
-    }
-
-    fn send_requests(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
-        let Some(table) = control.voter.in_force().cloned() else { return };
-        control.requests.retain(|(change, until)| clock.now < *until && !shows(&table, change));
-        if clock.now < control.next_requests || (control.requests.is_empty() && control.claims.is_empty()) {
-            return;
-        }
-        control.next_requests = Millis(clock.now.0 + REQUEST_INTERVAL);
-        let Some(coordinator) = self.acting_coordinator(control, &table, clock.now) else { return };
-        let requests = control.requests.iter().map(|(change, _)| change.clone());
-        let all: Vec<Change> = requests.chain(std::mem::take(&mut control.claims)).collect();
-        for change in all {
-            self.deliver(control, &coordinator, Message::Request(change), effects);
         }
     }
 
@@ -574,17 +516,4 @@ fn caught_up(control: &Control, table: &Table) -> BTreeSet<MemberId> {
         .filter(|member| has_table(&member.name, member.generation))
         .map(|member| member.id)
         .collect()
-}
-
-fn shows(table: &Table, change: &Change) -> bool {
-    match change {
-        Change::SetState(name, state) => table.named(name).is_none_or(|member| {
-            member.state == *state
-                || matches!((member.state, state), (State::Leaving(_), State::Leaving(_)))
-                || !member.state.is_live()
-        }),
-        Change::Forget(name) => table.named(name).is_none(),
-        Change::Settings(live) => table.live.generation >= live.generation,
-        Change::CopyInSync(_) | Change::CopyLost(_) => true,
-    }
 }

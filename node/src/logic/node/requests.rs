@@ -13,8 +13,6 @@ use crate::logic::{
 
 /// How long a command waits for a primary that cannot be reached.
 pub(super) const UNREACHABLE_HOLD: Duration = Duration::from_secs(2);
-/// How long after a primary's beginning commands that waited for it are served at the latest: some ticks.
-const BEGIN_MARGIN: Duration = Duration::from_millis(100);
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
 const SWEEP: (usize, usize) = (16, 64);
 
@@ -95,7 +93,7 @@ impl Node {
                 let reply = self.run(&mut replica, origin.clone(), words, moment, effects);
                 reply.map_or(Execution::Pending, Execution::Answered)
             }
-            Standing::Beginning(at) if at <= now + HOLD => Execution::Waits(deadline.max(at + BEGIN_MARGIN)),
+            Standing::Beginning(at) if at <= now + HOLD => Execution::Waits(deadline.max(at)),
             _ => Execution::Waits(deadline),
         }
     }

@@ -1,6 +1,6 @@
 //! What a node tells about itself and the cluster.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use mizuya_wire::admin;
 
@@ -19,6 +19,9 @@ use crate::logic::keyspace::Partition;
 
 /// How long a member without quorum stays ready (rule O10).
 const READY_WITHOUT_QUORUM: u64 = 10_000;
+
+/// How long a copy may be silent before anyone is told why it is not in sync.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// How far a member that leaves has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -268,6 +271,33 @@ impl Node {
             })
         };
         self.config.peers.iter().filter_map(judge).collect()
+    }
+
+    /// Members whose copies of this primary's partitions do not come into sync because nothing is heard of them.
+    pub fn stalled_copies(&self, clock: Clock) -> Vec<admin::Problem> {
+        let mut stalled: BTreeMap<MemberName, usize> = BTreeMap::new();
+        for replica in &self.replicas {
+            for name in replica.lock().stalled(STALLED, clock.now) {
+                *stalled.entry(name.clone()).or_default() += 1;
+            }
+        }
+        let problem = |(name, count): (MemberName, usize)| {
+            let why = if self.outbox(&name).is_open() {
+                "a stream to it is open, but it confirms nothing; its log says why".to_owned()
+            } else {
+                let port = self.config.identity.peer_port;
+                format!("no stream from {} to it is open; let {port}/tcp through in this direction too", self.name())
+            };
+            admin::Problem {
+                code: "CopiesStalled".to_owned(),
+                subject: name.to_string(),
+                message: format!(
+                    "the copies of {count} partitions on {name} have not answered for {} s: {why}",
+                    STALLED.as_secs()
+                ),
+            }
+        };
+        stalled.into_iter().map(problem).collect()
     }
 
     /// What this member holds of a partition, primary or copy, and the last change that it has. For comparing copies.

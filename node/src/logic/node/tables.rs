@@ -1,9 +1,9 @@
 //! How tables are proposed, taken and obeyed (rules T1 to T5).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    Clock, Effects, Generation, Level, MemberName, Message, Millis, Node, Ordering, Routing,
+    Clock, Effects, Generation, Level, MemberName, Message, Node, Ordering, Routing,
     control::{Control, Taking},
 };
 use crate::logic::{
@@ -21,8 +21,8 @@ use crate::logic::{
 
 /// Between two sendings of the same proposal.
 const PROPOSAL_RESEND: u64 = 200;
-/// How long a proposal may take before it is started again.
-const PROPOSAL_TIMEOUT: u64 = 3000;
+/// How long a proposal may take before it is started again, beside the leases that it waits for.
+const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Node {
     // ---- the voter
@@ -61,15 +61,22 @@ impl Node {
                         self.replicas[number].lock().refuse_below(assignment.epoch);
                     }
                 }
-                control.taking = Some(Taking { coordinator: from.clone(), epoch: table.epoch, partitions: losing });
+                let leases = control.pulses.granted_until(table, before.as_deref(), self.config.timing.lease);
+                control.taking = Some(Taking {
+                    coordinator: from.clone(),
+                    epoch: table.epoch,
+                    partitions: losing,
+                    leases_until: leases.unwrap_or_default(),
+                });
                 self.finish_taking(control, clock, effects);
             }
         }
     }
 
-    /// Answers a proposal once the partitions that it takes away have come to rest (rule T2).
+    /// Answers a proposal once the partitions that it takes away have come to rest (rule T2), and the members that it
+    /// leaves out cannot answer any more (rule W7).
     pub(super) fn finish_taking(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
-        let Some(taking) = &control.taking else { return };
+        let Some(taking) = control.taking.as_ref().filter(|taking| taking.leases_until <= clock.now) else { return };
         let mut handed_over = HandedOver::new();
         let mut waits = false;
         for partition in &taking.partitions {
@@ -107,7 +114,7 @@ impl Node {
         let known =
             taken.as_ref().and_then(|table| table.start(from, generation)).or_else(|| highest.start(from, generation));
         let Some(id) = known.map(|member| member.id) else { return };
-        let replaced = control.replaced(highest, clock.now);
+        let replaced = control.replaced(highest, self.config.timing.lease, clock.now);
         let Some((base, complete)) = control.proposer.promised(id, asked, taken, &replaced) else { return };
         self.propose_after(control, (&base, complete), asked, clock, effects);
     }
@@ -187,7 +194,8 @@ impl Node {
         let known =
             table.start(from, generation).or_else(|| base.as_ref().and_then(|base| base.start(from, generation)));
         let Some(id) = known.map(|member| member.id) else { return };
-        let replaced = base.as_ref().map(|base| control.replaced(base, clock.now)).unwrap_or_default();
+        let replaced =
+            base.as_ref().map(|base| control.replaced(base, self.config.timing.lease, clock.now)).unwrap_or_default();
         control.proposer.taken(id, epoch, handed_over);
         let Some((table, handed_over)) = control.proposer.in_force(&replaced) else { return };
         let to = match &control.proposer {
@@ -208,7 +216,9 @@ impl Node {
         let Some(since) = control.proposer.since() else {
             return self.consider_proposal(control, clock, effects);
         };
-        if clock.now.since(since) > PROPOSAL_TIMEOUT || (!bootstraps && self.is_overtaken(control, clock)) {
+        if clock.now > since + PROPOSAL_TIMEOUT + self.config.timing.lease
+            || (!bootstraps && self.is_overtaken(control, clock))
+        {
             control.proposer = Proposer::Idle;
         } else if clock.now.since(control.proposal_sent) > PROPOSAL_RESEND {
             self.send_proposal(control, clock, effects);
@@ -331,7 +341,11 @@ impl Node {
         let Some(table) = control.voter.in_force() else { return };
         let joins =
             table.start(self.name(), self.config.identity.generation).is_some_and(|m| m.state == State::Joining);
-        if joins && table.voters().all(|member| control.replaced(table, clock.now).contains(&member.id)) {
+        if joins
+            && table
+                .voters()
+                .all(|member| control.replaced(table, self.config.timing.lease, clock.now).contains(&member.id))
+        {
             effects.fatal = Some("all voters of the cluster that it was joining have ended; restarting".to_owned());
         }
     }
@@ -368,7 +382,7 @@ impl Node {
             let partition = Partition(number as u16);
             let former = before.map(|before| &before.partitions[number]);
             lost += u64::from(former.is_some_and(|former| was_lost(former, assignment)));
-            let begin = self.begin(table, former, versions.get(&partition).copied(), clock.now);
+            let begin = versions.get(&partition).map_or(Begin::Now, |version| Begin::At(*version, clock.now + HOLD));
             let orders = Orders {
                 me,
                 counter: table.epoch.counter,
@@ -390,17 +404,6 @@ impl Node {
             effects.say(Level::Error, format!("{lost} partitions had no in-sync copy left and start empty"));
         }
         self.reply_all(due, effects);
-    }
-
-    /// When a new primary begins to answer.
-    fn begin(&self, table: &Table, former: Option<&Assignment>, version: Option<Version>, now: Millis) -> Begin {
-        let predecessor = former.and_then(Assignment::primary);
-        let resigned = predecessor.and_then(|id| table.member(id)).is_some_and(|member| member.state == State::Away);
-        match version {
-            Some(version) => Begin::At(version, now + HOLD),
-            None if table.quorum <= 1 || predecessor.is_none() || resigned => Begin::Now,
-            None => Begin::After(now + self.config.timing.lease),
-        }
     }
 
     fn tell_changes(before: Option<&Table>, table: &Table, effects: &mut Effects) {

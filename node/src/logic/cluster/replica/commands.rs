@@ -32,10 +32,11 @@ impl Replica {
         if primary.frozen.is_some() {
             return Standing::Elsewhere;
         }
-        match primary.begin {
-            Begin::At(version, time) if last < version && now < time => return Standing::Beginning(time),
-            Begin::After(time) if now < time => return Standing::Beginning(time),
-            _ => {}
+        if let Begin::At(version, time) = primary.begin
+            && last < version
+            && now < time
+        {
+            return Standing::Beginning(time);
         }
         if primary.begin != Begin::Now {
             primary.begin = Begin::Now;

@@ -17,13 +17,11 @@ use crate::logic::{
 /// When a primary begins to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// At once.
+    /// At once. A predecessor that could not be asked cannot answer any more (rule W7).
     Now,
     /// When it has this version, which its predecessor reported, or at this time: what the predecessor has beyond it
     /// by then was never acknowledged (rule T2).
     At(Version, Millis),
-    /// When the lease of a predecessor that cannot be asked is over (rule W7).
-    After(Millis),
 }
 
 /// What a table in force says of this member and this partition.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CHUNK_BYTES, Due, MAX_LOG_BYTES, RESEND, Replica, Role, record_bytes};
+use super::{CHUNK_BYTES, Due, MAX_LOG_BYTES, RESEND, Replica, Role, copy_state::CopyState, record_bytes};
 use crate::logic::{
     clock::{Clock, Millis},
     cluster::{
@@ -182,6 +182,16 @@ impl Replica {
             }
         }
         claims
+    }
+
+    /// Copies that are not in sync, have something to hear or to say, and have been silent for `time`.
+    pub fn stalled(&self, time: Duration, now: Millis) -> impl Iterator<Item = &MemberName> {
+        let copies = match &self.role {
+            Role::Primary(primary) => Some(primary.copies.values()),
+            _ => None,
+        };
+        let silent = move |copy: &&CopyState| !copy.in_sync && copy.heard + time <= now;
+        copies.into_iter().flatten().filter(silent).map(|copy| &copy.name)
     }
 
     /// The stream to a member broke: what it was sent may not have arrived.
