@@ -8,7 +8,7 @@ BUILD := cargo build $(PROFILE) --workspace --bins
 BIN := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/ci
 CRD := crds/cache.mizuya.dev_cacheclusters.yaml
 
-.PHONY: build demo demo-down test cluster-up cluster-down kubeconfig images install generate chaos fmt lint help
+.PHONY: build demo demo-down test sim sim-mutants cluster-up cluster-down kubeconfig images install generate chaos fmt lint help
 
 help: ## Say what there is to make.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -25,6 +25,12 @@ build: ## Build every program.
 
 test: ## Run every test. A local cluster that is up is used and left up.
 	@.ci/test
+
+sim: ## Play 10,000 simulated histories. HISTORIES=n plays n; SEED=n replays one with a trace, KEY=k with that key's.
+	@cargo test --quiet $(PROFILE) --package mizuya-node --test simulation -- --nocapture histories::
+
+sim-mutants: ## Show that the simulation catches each wrong version of the logic. ONLY=name plays some.
+	@cargo test --quiet $(PROFILE) --package mizuya-node --test simulation -- --nocapture --include-ignored mutants::
 
 cluster-up: build ## Make the cluster.
 	@$(BIN)/local-kubernetes up

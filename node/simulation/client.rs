@@ -11,9 +11,10 @@ use mizuya_node::logic::{
 use rand::RngExt;
 
 use crate::{
-    cluster::{Arrival, Cluster, Event, PARTITIONS},
+    cluster::{Cluster, PARTITIONS},
     invariants::{Finding, judge, one_table},
     ledger::{Found, Ledger, MAPS, Name, Outcome, Read, Rules, Write},
+    queue::{Arrival, Event},
 };
 
 const CLIENTS: usize = 6;
@@ -37,7 +38,7 @@ struct Asked {
     name: Name,
     /// Place of the write in the ledger; none: a read.
     write: Option<usize>,
-    asked: u64,
+    since: u64,
 }
 
 #[derive(Default)]
@@ -109,7 +110,7 @@ impl Cluster {
         let write = Write { value, asked: self.now, outcome: Outcome::Open, ttl };
         let place = self.clients.ledger.write(name, write);
         let words = words(name, value, ttl);
-        self.ask(Asked { client: Some(client), node, name, write: Some(place), asked: self.now }, words);
+        self.ask(Asked { client: Some(client), node, name, write: Some(place), since: self.now }, words);
     }
 
     fn read(&mut self, node: usize, name: Name, client: Option<usize>) {
@@ -117,7 +118,7 @@ impl Cluster {
             0 => vec![Bytes::from_static(b"GET"), name.text()],
             map => vec![Bytes::from_static(b"DM.GET"), Bytes::from(MAPS[usize::from(map)]), name.text()],
         };
-        self.ask(Asked { client, node, name, write: None, asked: self.now }, words);
+        self.ask(Asked { client, node, name, write: None, since: self.now }, words);
     }
 
     fn ask(&mut self, asked: Asked, words: Vec<Bytes>) {
@@ -155,7 +156,7 @@ impl Cluster {
     }
 
     fn conclude(&mut self, asked: &Asked, reply: &Reply) {
-        self.trace.about(self.now, asked.name, || format!("client asked {} at {}: {reply:?}", asked.node, asked.asked));
+        self.trace.about(self.now, asked.name, || format!("client asked {} at {}: {reply:?}", asked.node, asked.since));
         self.trace.mix(self.now);
         let refused = refusal(reply);
         if let Some(text) = refused {
@@ -197,7 +198,7 @@ impl Cluster {
             Reply::Bulk(bytes) => value_of(asked.name, bytes),
             _ => Found::Nothing,
         };
-        let read = Read { found, asked: asked.asked, answered: self.now, last: asked.client.is_none() };
+        let read = Read { found, asked: asked.since, answered: self.now, last: asked.client.is_none() };
         let (rules, class, values) = (self.rules(), self.class, !self.observer.amnesia);
         let entry = self.clients.ledger.entries.entry(asked.name).or_default();
         entry.reads.push(read);

@@ -2,17 +2,14 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use mizuya_node::logic::{
     clock::{Clock, Millis},
     cluster::{
         member::{Generation, MemberName, State},
         membership::Membership,
-        message::Message,
         table::{Live, Table},
     },
-    keyspace::Partition,
-    node::{Config, Effects, Identity, Node, Ticket},
+    node::{Config, Effects, Identity, Node},
 };
 use mizuya_wire::settings::Environment;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -22,9 +19,10 @@ use crate::{
     faults::Faults,
     figures::Figures,
     invariants::{Finding, copies_come_back, one_table, within_limits},
-    ledger::{MAPS, Name},
+    ledger::MAPS,
     network::{Network, PLACES, deadlines},
     observer::Observer,
+    queue::{Arrival, Event, Queued},
     shape::{Class, Shape},
     trace::Trace,
 };
@@ -70,59 +68,6 @@ pub(crate) struct Process {
     /// It does not run until someone resumes it; what arrives waits.
     paused: bool,
     inbox: Vec<Arrival>,
-}
-
-/// What reaches a node.
-pub(crate) enum Arrival {
-    StreamUp(usize),
-    StreamDown(usize),
-    /// From whom, the stream's number, both ends, and the messages.
-    Frame(usize, u64, (u64, u64), Vec<Message>),
-    Datagram(Bytes),
-    Command(Ticket, Partition, Vec<Bytes>),
-    /// About whom, which start of it, and whether it lives.
-    Verdict(usize, Generation, bool),
-}
-
-pub(crate) enum Event {
-    /// For one start of a node.
-    At(usize, Generation, Arrival),
-    Tick(usize, Generation),
-    Look(usize, Generation),
-    Connect(usize, usize, (u64, u64)),
-    Flush(usize, usize),
-    /// The sender's side of a stream notices that it broke.
-    Break(usize, usize, u64),
-    Client(usize),
-    /// A last read is asked again.
-    Reread(Name),
-    Start(usize),
-    Resume(usize, Generation),
-    /// A step of the faults under way.
-    Faults,
-}
-
-struct Queued {
-    at: u64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Queued {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Queued {}
-impl PartialOrd for Queued {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Queued {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
 }
 
 pub(crate) struct Cluster {

@@ -14,8 +14,9 @@ use mizuya_node::logic::{
 use rand::RngExt;
 
 use crate::{
-    cluster::{Arrival, Cluster, Event, number},
+    cluster::{Cluster, number},
     network::PLACES,
+    queue::{Arrival, Event},
 };
 
 impl Cluster {

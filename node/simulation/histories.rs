@@ -47,14 +47,11 @@ impl Run {
         figures.add(&played.figures);
         self.all.add(&played.figures);
         let (operations, faults) = (played.figures.operations, played.figures.fault_count());
-        match played.finding {
-            Some(finding) => {
-                self.findings.insert(seed, finding);
-            }
-            None => {
-                let (o, f) = self.fewest.unwrap_or((u64::MAX, u64::MAX));
-                self.fewest = Some((o.min(operations), f.min(faults)));
-            }
+        if let Some(finding) = played.finding {
+            self.findings.insert(seed, finding);
+        } else {
+            let (o, f) = self.fewest.unwrap_or((u64::MAX, u64::MAX));
+            self.fewest = Some((o.min(operations), f.min(faults)));
         }
     }
 
@@ -165,6 +162,27 @@ fn replay(seed: u64) -> (Option<Finding>, String) {
     }
 }
 
+/// Plays until an invariant is found not to hold, and says so in the line of `make sim-mutants`.
+fn until(invariant: &str, count: u64) {
+    let run = play_all(0, count, |finding| finding.invariant == invariant);
+    let caught = run.findings.values().any(|finding| finding.invariant == invariant);
+    let found = [Kind::Lost, Kind::Wrong, Kind::Stale].map(|kind| run.count(kind));
+    println!(
+        "{} {:>10}{:>10}{:>14}{:>8}{:>8}{:>8}{:>16}",
+        if caught { "CAUGHT" } else { "NOT CAUGHT" },
+        run.histories,
+        run.all.fault_count(),
+        run.all.acknowledged,
+        found[0],
+        found[1],
+        found[2],
+        run.all.longest_unavailable
+    );
+    let mut others: BTreeMap<&str, usize> = BTreeMap::new();
+    run.findings.values().for_each(|finding| *others.entry(finding.invariant).or_default() += 1);
+    println!("found: {others:?}");
+}
+
 #[test]
 fn whatever_happens_the_cluster_keeps_its_promises() {
     if let Some(seed) = number("SEED") {
@@ -176,6 +194,9 @@ fn whatever_happens_the_cluster_keeps_its_promises() {
         return;
     }
     let count = number("HISTORIES").unwrap_or(HISTORIES);
+    if let Ok(invariant) = std::env::var("UNTIL") {
+        return until(&invariant, count);
+    }
     let run = play_all(number("FIRST").unwrap_or(0), count, |_| false);
     println!("{}", run.table());
     for (seed, finding) in run.findings.iter().take(20) {

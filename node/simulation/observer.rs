@@ -97,7 +97,7 @@ impl Observer {
         class: Class,
         figures: &mut Figures,
     ) -> Option<Finding> {
-        let Some(before) = self.newest.replace(table.clone()) else { return None };
+        let before = self.newest.replace(table.clone())?;
         if before.cluster != table.cluster {
             self.amnesia = true;
             return None;
@@ -107,7 +107,7 @@ impl Observer {
             return None;
         }
         figures.tables += 1;
-        self.count(&before, table, figures);
+        Self::count(&before, table, figures);
         self.before = before.partitions.iter().map(|assignment| assignment.in_sync().count()).collect();
         let pairs = before.partitions.iter().zip(&table.partitions).enumerate();
         let emptied: Vec<usize> = pairs
@@ -126,7 +126,7 @@ impl Observer {
         lost
     }
 
-    fn count(&mut self, before: &Table, table: &Table, figures: &mut Figures) {
+    fn count(before: &Table, table: &Table, figures: &mut Figures) {
         for (former, now) in before.partitions.iter().zip(&table.partitions) {
             let dead = former.primary().is_some_and(|id| !table.is_live(id));
             let follows = now.primary().is_some_and(|id| former.in_sync().skip(1).any(|copy| copy == id));

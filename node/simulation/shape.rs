@@ -35,9 +35,8 @@ impl Shape {
     fn random(rng: &mut StdRng, class: Class) -> Self {
         let members = match (class, rng.random_range(0..20)) {
             (Class::Divided, _) => rng.random_range(1..=2),
-            (Class::Moves, 0..4) => 2,
             (Class::Beyond, 0) => 1,
-            (Class::Beyond, 1..3) => 2,
+            (Class::Moves, 0..4) | (Class::Beyond, 1..3) => 2,
             (_, 0..14) => 3,
             (_, 14..17) => 4,
             _ => 5,

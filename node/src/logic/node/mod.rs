@@ -5,6 +5,7 @@
 
 mod control;
 mod forwards;
+mod hearing;
 mod outbox;
 mod requests;
 mod status;

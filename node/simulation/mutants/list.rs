@@ -1,0 +1,263 @@
+//! Wrong versions of the logic. Each text must stand exactly once in its file, under `node/src/logic`.
+
+use crate::invariants::{
+    copies_are_equal, copies_come_back, no_acknowledged_write_lost, no_miss_by_a_move, no_old_value_returns,
+    no_read_goes_back, one_primary_an_epoch, one_table, only_own_values, planned_moves_lose_nothing, within_limits,
+};
+
+/// One wrong version.
+pub(crate) struct Mutant {
+    pub(crate) name: &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) text: &'static str,
+    pub(crate) instead: &'static str,
+    /// The invariant that must catch it.
+    pub(crate) caught_by: &'static str,
+}
+
+const fn mutant(
+    name: &'static str,
+    file: &'static str,
+    (text, instead): (&'static str, &'static str),
+    caught_by: &'static str,
+) -> Mutant {
+    Mutant { name, file, text, instead, caught_by }
+}
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    // W: writes and replication
+    mutant(
+        "acknowledged_before_replication",
+        "cluster/replica/commands.rs",
+        ("if primary.writes.is_empty() && primary.holds(sequence) {", "if sequence < u64::MAX {"),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "building_copies_count_for_w",
+        "cluster/replica/primary.rs",
+        ("filter(|copy| copy.in_sync && copy.has(sequence)).count()", "filter(|copy| copy.has(sequence)).count()"),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "silent_copies_not_waited_for",
+        "cluster/replica/primary.rs",
+        (".filter(|copy| copy.counts()).all(|copy| copy.has(sequence))", ".filter(|copy| copy.counts()).all(|_| true)"),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "syncing_copy_promoted",
+        "cluster/next_table.rs",
+        (".filter(|at| assignment.copies[*at].in_sync)", ".filter(|at| assignment.copies[*at].since > 0)"),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "cut_off_primary_calls_copies_silent",
+        "cluster/replica/stream.rs",
+        (
+            "hears.is_some_and(|since| now >= copy.heard.max(since) + replica_timeout)",
+            "hears.is_none() || now >= copy.heard + replica_timeout",
+        ),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "cut_off_coordinator_judges_at_once",
+        "node/hearing.rs",
+        ("control.hears_quorum.is_none_or(|since| now < since + suspicion)", "now.0 == 0"),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "mark_before_everything_is_confirmed",
+        "cluster/replica/stream.rs",
+        ("            && copy.build.is_none()\n            && copy.has(primary.acknowledged)\n", ""),
+        copies_are_equal::NAME,
+    ),
+    mutant(
+        "late_claim_accepted",
+        "cluster/next_table.rs",
+        ("copy.member == claim.member && copy.since == claim.since", "copy.member == claim.member"),
+        copies_are_equal::NAME,
+    ),
+    mutant(
+        "gap_ignored",
+        "cluster/replica/following.rs",
+        (
+            "let follows = starts == self.last || (starts.sequence < self.last.sequence && self.overlaps(&append));",
+            "let follows = starts.sequence < u64::MAX || self.overlaps(&append);\n        self.last.sequence = self.last.sequence.max(starts.sequence);",
+        ),
+        copies_are_equal::NAME,
+    ),
+    mutant(
+        "epoch_not_checked_by_copies",
+        "cluster/replica/following.rs",
+        (
+            "matches!(&self.role, Role::Copy(following) if following.epoch == epoch) && epoch >= self.floor",
+            "matches!(&self.role, Role::Copy(following) if following.epoch >= epoch || epoch >= self.floor)",
+        ),
+        copies_are_equal::NAME,
+    ),
+    mutant(
+        "removals_not_replicated",
+        "cluster/replica/following.rs",
+        (
+            "                    self.store.apply(&record.op, record.version);\n                    self.last = record.version;",
+            "                    if !matches!(record.op, crate::logic::store::Op::Remove { .. }) {\n                        self.store.apply(&record.op, record.version);\n                    }\n                    self.last = record.version;",
+        ),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
+        "removal_that_finds_nothing_does_not_wait",
+        "node/requests.rs",
+        (
+            "Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),",
+            "Access::Write => Some(executed.reply),",
+        ),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
+        "sync_keeps_what_the_primary_lacks",
+        "cluster/replica/following.rs",
+        ("self.start_from(chunk.at);", "self.restart_log(chunk.at);"),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
+        "time_to_live_by_the_wall_clock",
+        "commands/call.rs",
+        (
+            "Some(Millis(self.now().0.saturating_add(left as u64).min(u64::MAX - 1)))",
+            "Some(Millis(self.context.clock.wall.saturating_add(left as u64)))",
+        ),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
+        "log_never_trimmed",
+        "cluster/replica/stream.rs",
+        ("        self.forget_to(keep_after);\n", "        let _ = keep_after;\n"),
+        within_limits::NAME,
+    ),
+    mutant(
+        "nothing_is_evicted",
+        "node/mod.rs",
+        ("self.bytes() > self.config.max_bytes", "self.bytes() > self.config.max_bytes * 1000"),
+        within_limits::NAME,
+    ),
+    // W7, T2: leases and handing over
+    mutant(
+        "lease_ignored",
+        "node/requests.rs",
+        (
+            "Standing::Serving if now.0 < self.lease_until.load(Ordering::Acquire) => {",
+            "Standing::Serving if now.0 < u64::MAX => {",
+        ),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
+        "lease_not_waited_for",
+        "node/tables.rs",
+        (
+            "control.taking.as_ref().filter(|taking| taking.leases_until <= clock.now)",
+            "control.taking.as_ref().filter(|taking| taking.leases_until.0 < u64::MAX)",
+        ),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
+        "consent_of_the_loser_skipped",
+        "cluster/proposer.rs",
+        ("assignment.from.into_iter().chain(assignment.primary())", "assignment.primary().into_iter()"),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
+        "old_owner_goes_on",
+        "cluster/replica/commands.rs",
+        ("if primary.frozen.is_some() {", "if primary.frozen == Some(Millis(0)) {"),
+        no_miss_by_a_move::NAME,
+    ),
+    mutant(
+        "leaver_does_not_wait_for_its_copies",
+        "cluster/next_table.rs",
+        ("    nobody_left\n        ||", "    nobody_left || true\n        ||"),
+        planned_moves_lose_nothing::NAME,
+    ),
+    mutant(
+        "handed_to_a_copy_that_is_being_built",
+        "cluster/next_table.rs",
+        (
+            "            .in_sync()\n            .find(|id| Some(*id) == first_choice)",
+            "            .copies.iter().map(|copy| copy.member)\n            .find(|id| Some(*id) == first_choice)",
+        ),
+        no_miss_by_a_move::NAME,
+    ),
+    // T: the table
+    mutant(
+        "highest_table_ignored",
+        "cluster/proposer.rs",
+        ("            *highest = table;\n", "            let _ = table;\n"),
+        one_primary_an_epoch::NAME,
+    ),
+    mutant(
+        "quorum_counted_wrong",
+        "cluster/proposer.rs",
+        ("voted >= table.quorum as usize ||", "voted + 1 >= table.quorum as usize ||"),
+        one_primary_an_epoch::NAME,
+    ),
+    mutant(
+        "promises_not_kept",
+        "cluster/voter.rs",
+        (
+            "if !first_of_cluster && table.epoch < self.promised {",
+            "if !first_of_cluster && table.epoch < Epoch::default() {",
+        ),
+        one_primary_an_epoch::NAME,
+    ),
+    mutant(
+        "voter_without_memory_votes",
+        "cluster/proposer.rs",
+        ("|| (voted > 0 && all(table, answers, replaced))", "|| voted > 0 && !replaced.is_empty()"),
+        one_primary_an_epoch::NAME,
+    ),
+    mutant(
+        "table_not_told_to_those_who_missed_it",
+        "node/control.rs",
+        (
+            "        if ours > theirs {\n            self.send_table(control, from, effects);\n        } else if theirs > ours {",
+            "        if theirs > ours {",
+        ),
+        one_table::NAME,
+    ),
+    mutant(
+        "joiner_that_died_counts_as_a_voter",
+        "cluster/next_table.rs",
+        (
+            "member.state != State::Joining || !is_down(member)",
+            "member.generation == Generation(0) || member.state != State::Away || true",
+        ),
+        one_table::NAME,
+    ),
+    mutant(
+        "copies_are_not_made_good",
+        "cluster/next_table.rs",
+        (
+            "if assignment.holds(*id) || !takes || rests",
+            "if assignment.holds(*id) || !takes || rests || self.counter > 0",
+        ),
+        copies_come_back::NAME,
+    ),
+    // Q1, F: reading and forwarding
+    mutant(
+        "read_quorum_ignored",
+        "cluster/replica/commands.rs",
+        ("if primary.read_quorum <= 1 {", "if primary.read_quorum < u32::MAX as usize {"),
+        no_read_goes_back::NAME,
+    ),
+    mutant(
+        "reply_to_a_former_start_accepted",
+        "node/forwards.rs",
+        ("Self { next: generation, open: BTreeMap::new() }", "Self { next: generation % 2, open: BTreeMap::new() }"),
+        only_own_values::NAME,
+    ),
+    mutant(
+        "maps_share_their_keys",
+        "store/mod.rs",
+        ("|node| node.map == id && *node.key == *key", "|node| node.map.max(id) >= id && *node.key == *key"),
+        only_own_values::NAME,
+    ),
+];

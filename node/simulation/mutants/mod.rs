@@ -1,0 +1,165 @@
+//! Wrong versions of the logic, each of which the simulation must catch: `make sim-mutants`. None is compiled into the
+//! product: each is a copy of the sources with one text replaced, built on its own under the target folder.
+
+mod list;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use self::list::{MUTANTS, Mutant};
+use crate::histories::number;
+
+/// Histories within which a mutant must be caught: the default run.
+const HISTORIES: u64 = 10_000;
+fn node() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The target folder that this program was built in: `<target>/<triple>/<profile>/deps/<program>`.
+fn workshop() -> PathBuf {
+    let program = env::current_exe().expect("the path of this program");
+    program.ancestors().nth(4).expect("a target folder").join("mutants")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder for the copy");
+    for entry in fs::read_dir(from).expect("a source folder").flatten() {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            write_if_new(&target, &fs::read_to_string(&path).expect("a source"));
+        }
+    }
+}
+
+/// Keeps the time of a file that stays as it is, so that nothing is built twice.
+fn write_if_new(path: &Path, text: &str) {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return;
+    }
+    fs::write(path, text).expect("a copy can be written");
+}
+
+fn prepare(mutant: &Mutant, workshop: &Path) {
+    let folder = workshop.join(mutant.name);
+    let logic = node().join("src/logic");
+    copy(&logic, &folder.join("src/logic"));
+    let source = fs::read_to_string(logic.join(mutant.file)).expect("the file of a mutant");
+    let found = source.matches(mutant.text).count();
+    assert_eq!(found, 1, "{}: its text stands {found} times in {}: {}", mutant.name, mutant.file, mutant.text);
+    write_if_new(&folder.join("src/logic").join(mutant.file), &source.replace(mutant.text, mutant.instead));
+    write_if_new(&folder.join("src/lib.rs"), "#![allow(warnings)]\npub mod logic;\n");
+    // All dependencies of the node, also those that the logic does not use: so cargo takes what it has built already.
+    let real = fs::read_to_string(node().join("Cargo.toml")).expect("the node's manifest");
+    let (_, dependencies) = real.split_once("[dependencies]").expect("dependencies");
+    let (dependencies, _) = dependencies.split_once("[lints]").expect("lints after the dependencies");
+    let manifest = format!(
+        "[package]\nname = \"{}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[lib]\nname = \"mizuya_node\"\n\n\
+         [[test]]\nname = \"{}\"\npath = \"{}\"\n\n[dependencies]{dependencies}",
+        mutant.name,
+        mutant.name,
+        node().join("simulation/main.rs").display()
+    );
+    write_if_new(&folder.join("Cargo.toml"), &manifest);
+}
+
+/// One workspace with a package a mutant, with the dependencies and the lock of the real one.
+fn prepare_all(chosen: &[&Mutant]) -> PathBuf {
+    let workshop = workshop();
+    for mutant in chosen {
+        prepare(mutant, &workshop);
+    }
+    let root = node().join("..");
+    let real = fs::read_to_string(root.join("Cargo.toml")).expect("the workspace's manifest");
+    let wire = format!("path = \"{}\"", node().join("wire").display());
+    let (_, shared) = real.split_once("[workspace.dependencies]").expect("shared dependencies");
+    let (shared, rest) = shared.split_once("[workspace.lints").expect("lints after the dependencies");
+    let (_, profile) = rest.split_once("[profile.ci]").expect("the profile");
+    let profile = profile.split("\n[").next().expect("its text");
+    let shared = shared.replace("path = \"node/wire\"", &wire);
+    let shared: Vec<&str> = shared.lines().filter(|line| !line.starts_with("mizuya-node")).collect();
+    let shared = shared.join(
+        "
+",
+    );
+    let members: Vec<String> = chosen.iter().map(|mutant| format!("\"{}\"", mutant.name)).collect();
+    let manifest = format!(
+        "[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[workspace.dependencies]\n{shared}\n\
+         [profile.ci]{profile}\n\n[profile.ci.build-override]\nopt-level = 0\n",
+        members.join(", ")
+    );
+    write_if_new(&workshop.join("Cargo.toml"), &manifest);
+    let lock = fs::read_to_string(root.join("Cargo.lock")).expect("the workspace's lock");
+    if !workshop.join("Cargo.lock").exists() {
+        write_if_new(&workshop.join("Cargo.lock"), &lock);
+    }
+    copy(&root.join(".cargo"), &workshop.join(".cargo"));
+    workshop
+}
+
+/// Plays histories on a mutant until its invariant catches it. Returns whether it did, and the line for the table.
+fn catch(mutant: &Mutant, workshop: &Path) -> (bool, String) {
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--offline", "--profile", "ci", "--package", mutant.name, "--test", mutant.name, "--"])
+        .args(["--exact", "histories::whatever_happens_the_cluster_keeps_its_promises", "--nocapture"])
+        .current_dir(workshop)
+        .env("CARGO_TARGET_DIR", workshop.parent().expect("the target folder"))
+        .env("UNTIL", mutant.caught_by)
+        .env("HISTORIES", number("HISTORIES").unwrap_or(HISTORIES).to_string())
+        .env_remove("SEED")
+        .output()
+        .expect("cargo runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let caught = text.lines().find_map(|line| line.strip_prefix("CAUGHT "));
+    let said = caught.or_else(|| text.lines().find_map(|line| line.strip_prefix("NOT CAUGHT ")));
+    let line = said
+        .map_or_else(|| format!("cannot be played: {}", String::from_utf8_lossy(&output.stderr)), ToOwned::to_owned);
+    (caught.is_some(), line)
+}
+
+#[test]
+fn every_mutant_fits_the_sources() {
+    for mutant in MUTANTS {
+        let path = node().join("src/logic").join(mutant.file);
+        let source = fs::read_to_string(&path).expect("the file of a mutant");
+        assert_eq!(source.matches(mutant.text).count(), 1, "{} in {}: {}", mutant.name, mutant.file, mutant.text);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; `make sim-mutants` runs it"]
+fn every_mutant_is_caught_by_its_invariant() {
+    let only = env::var("ONLY").unwrap_or_default();
+    let chosen: Vec<&Mutant> = MUTANTS.iter().filter(|mutant| mutant.name.contains(&only)).collect();
+    let workshop = prepare_all(&chosen);
+    let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    println!(
+        "{:<42}{:<30}{:>10}{:>10}{:>14}{:>8}{:>8}{:>8}{:>16}",
+        "mutant", "caught by", "histories", "faults", "acknowledged", "lost", "wrong", "stale", "unavailable ms"
+    );
+    // Cargo builds one at a time; another one is played meanwhile.
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(mutant) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (caught, line) = catch(mutant, &workshop);
+                    println!("{:<42}{:<30}{line}", mutant.name, if caught { mutant.caught_by } else { "NOT CAUGHT" });
+                    if !caught {
+                        missed.lock().unwrap().push(mutant.name);
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().unwrap();
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}
