@@ -8,7 +8,7 @@ mod forwards;
 mod hearing;
 mod outbox;
 mod requests;
-mod status;
+pub mod status;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,8 @@ pub struct Leave {
     pub drained: bool,
     /// It is out of the table.
     pub gone: bool,
+    /// Keys that end with it: no member that stays has a copy of them in sync (rule L2).
+    pub left_behind: u64,
 }
 
 /// What waits on a member, and what it holds.
@@ -69,7 +71,18 @@ impl Node {
         };
         let (primaries, backups, _) = holdings(table, me);
         let others = table.members.iter().any(|member| member.id != me && member.state.is_live());
-        Leave { primaries, backups, drained: drained(table, me) || !others, gone: gone || !others }
+        let left_behind = self.held_by_nobody_else(table, me);
+        Leave { primaries, backups, drained: drained(table, me) || !others, gone: gone || !others, left_behind }
+    }
+
+    fn held_by_nobody_else(&self, table: &Table, me: super::MemberId) -> u64 {
+        let stays = |id| table.member(id).is_some_and(|m| matches!(m.state, State::Active | State::Cordoned));
+        let held = self.replicas.iter().zip(&table.partitions);
+        held.filter(|(_, owners)| {
+            owners.primary() == Some(me) && !owners.in_sync().any(|copy| copy != me && stays(copy))
+        })
+        .map(|(replica, _)| replica.lock().store.len() as u64)
+        .sum()
     }
 
     /// Whether clients should be sent here, or why not (rule O10).
