@@ -68,7 +68,7 @@ impl Clients {
                 let mut keys = (index * work.keys / count)..((index + 1) * work.keys / count);
                 while !keys.is_empty() {
                     let mut batch = Batch { requests: Vec::new(), answers: 0 };
-                    while let Some(key) = keys.next() {
+                    for key in keys.by_ref() {
                         batch.answers += work.write(kind, Request::Set, &mut || key, &mut batch.requests);
                         if batch.requests.len() >= FILLING {
                             break;

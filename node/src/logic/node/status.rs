@@ -178,7 +178,7 @@ impl Node {
         reply.settings = Some(live_settings(&table.live));
         reply.members = table.members.iter().map(|member| self.summary(member, table, control, own, clock)).collect();
         reply.voters_reachable = reply.members.iter().filter(|member| member.reachable).count() as u32;
-        let short = |assignment: &&Assignment| assignment.in_sync().count() < copies_possible(table, assignment);
+        let short = |assignment: &&Assignment| assignment.in_sync().count() < table.copies_possible(assignment);
         reply.partitions_short_of_copies = table.partitions.iter().filter(short).count() as u32;
         reply.partitions_unavailable =
             table.partitions.iter().filter(|assignment| assignment.copies.is_empty()).count() as u32;
@@ -345,19 +345,6 @@ fn control_fresh(node: &Node, name: &MemberName, clock: Clock) -> bool {
         .in_force()
         .and_then(|table| table.named(name))
         .is_some_and(|member| node.reachable(&control, name, member.generation, clock.now))
-}
-
-/// Copies that a partition can have: its factor, but no more than there are members that may hold one. A cordoned member
-/// keeps what it has and takes nothing new, so it counts only where it holds a copy; one that is away is expected back
-/// until `rejoin_timeout` has it down.
-fn copies_possible(table: &Table, assignment: &Assignment) -> usize {
-    let holds = |member: &Member| assignment.copies.iter().any(|copy| copy.member == member.id);
-    let may = table.members.iter().filter(|member| match member.state {
-        State::Down | State::Leaving(_) => false,
-        State::Cordoned => holds(member),
-        State::Joining | State::Active | State::Away => true,
-    });
-    (table.live.factor as usize).min(may.count().max(1))
 }
 
 fn holdings(table: &Table, id: super::MemberId) -> (u32, u32, u32) {
