@@ -3,7 +3,7 @@
 use std::{env, time::Duration};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -34,25 +34,43 @@ pub enum End {
     MustRestart(String),
 }
 
-/// Runs until SIGTERM or SIGINT, then leaves; a second signal ends it at once.
-pub async fn until_signal(running: Running) -> std::io::Result<End> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// SIGTERM and SIGINT. To be listened to before anything else: for the first process of a container a signal that nobody
+/// listens to does nothing, and its pod would end only with the grace period.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Runs until a signal, then leaves; a second signal ends it at once.
+pub async fn until_signal(running: Running, signals: &mut Signals) -> End {
     let runtime = running.runtime().clone();
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.next() => {}
         reason = runtime.fatal() => {
             running.stop().await;
-            return Ok(End::MustRestart(reason));
+            return End::MustRestart(reason);
         }
     }
     // A pod that ends is still sent connections for a moment.
     let settle = if env::var_os("KUBERNETES_SERVICE_HOST").is_some() { ENDPOINTS_SETTLE } else { Duration::ZERO };
     tokio::select! {
-        _ = leave(running, settle) => Ok(End::Left),
-        _ = terminate.recv() => Ok(End::Hurried),
-        _ = interrupt.recv() => Ok(End::Hurried),
+        _ = leave(running, settle) => End::Left,
+        () = signals.next() => End::Hurried,
     }
 }
 
