@@ -227,6 +227,11 @@ impl Node {
         self.routing.load_full()
     }
 
+    /// Counter of the table in force; 0 without one.
+    pub fn epoch(&self) -> u64 {
+        self.routing.load().epoch
+    }
+
     /// Figures that only io knows.
     pub fn set_usage(&self, connections: u64, rejected_callers: u64) {
         self.counters.connections.store(connections, Ordering::Relaxed);
