@@ -67,14 +67,10 @@ fn strike_all(cluster: &mut Cluster) {
 
 fn come_to_rest(cluster: &mut Cluster) {
     cluster.until(30_000, |cluster| cluster.faults.at_rest());
-    let end = cluster.now + REST;
-    while cluster.finding.is_none() && cluster.now < end && !cluster.is_quiet() {
-        cluster.reconcile();
-        cluster.until(500, Cluster::is_quiet);
-    }
+    rest(cluster, REST);
     cluster.until(10_000, |cluster| cluster.clients.ledger.operations >= OPERATIONS);
-    // What came after was no fault: it must be quiet still, or soon again.
-    cluster.until(5000, Cluster::is_quiet);
+    // Late messages may have stirred it up once more.
+    rest(cluster, 15_000);
     if cluster.finding.is_none() {
         let unrest = one_table::check(cluster, REST).or_else(|| copies_come_back::check(cluster, REST));
         cluster.find(unrest);
@@ -85,5 +81,14 @@ fn come_to_rest(cluster: &mut Cluster) {
         if !cluster.until(3000, |cluster| settled(cluster).is_none()) {
             cluster.find(settled(cluster));
         }
+    }
+}
+
+/// Until all is quiet, with the operator at work.
+fn rest(cluster: &mut Cluster, limit: u64) {
+    let end = cluster.now + limit;
+    while cluster.finding.is_none() && cluster.now < end && !cluster.is_quiet() {
+        cluster.reconcile();
+        cluster.until(500, Cluster::is_quiet);
     }
 }

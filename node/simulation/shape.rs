@@ -58,7 +58,7 @@ impl Shape {
             write_quorum,
             member_quorum: if two_of_two { MemberQuorum::Fixed(2) } else { MemberQuorum::Auto },
             gossip: rng.random_ratio(1, 4),
-            max_bytes: if rng.random_ratio(1, 10) { 6_000 } else { ROOMY },
+            max_bytes: if rng.random_ratio(1, 10) { 2_000 } else { ROOMY },
         }
     }
 }

@@ -136,7 +136,8 @@ impl Node {
         let wishes = self.wishes(control, base, clock);
         let next = next_table(base, &wishes, epoch.counter, known);
         // What somebody has taken may be in force: it is brought into force before anything else.
-        let Some(mut table) = next.or_else(|| (!settled).then(|| (**base).clone())) else {
+        let unfinished = !settled || self.highest_heard(control, base, clock.now) > base.epoch;
+        let Some(mut table) = next.or_else(|| unfinished.then(|| (**base).clone())) else {
             control.proposer = Proposer::Idle;
             return;
         };
@@ -243,8 +244,12 @@ impl Node {
             return;
         }
         let Some(taken) = control.voter.taken().cloned() else { return };
-        let counter = control.highest_seen.max(control.voter.promised().counter).max(taken.epoch.counter) + 1;
-        let unfinished = taken.epoch > base.epoch;
+        // What others have taken may be in force without this member's knowing, and until it is known they do not
+        // confirm the lease of a member that it leaves out.
+        let heard = self.highest_heard(control, &base, clock.now);
+        let highest = control.highest_seen.max(control.voter.promised().counter).max(taken.epoch.counter);
+        let counter = highest.max(heard.counter) + 1;
+        let unfinished = taken.epoch.max(heard) > base.epoch;
         let wishes = self.wishes(control, &base, clock);
         if !unfinished {
             // Nothing is computed twice: at rest a tick compares and goes on.
