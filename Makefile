@@ -27,10 +27,10 @@ test: ## Run every test. A local cluster that is up is used and left up.
 	@.ci/test
 
 sim: ## Play 10,000 simulated histories. HISTORIES=n plays n; SEED=n replays one with a trace, KEY=k with that key's.
-	@cargo test --quiet $(PROFILE) --package mizuya-node --test simulation -- --nocapture histories::
+	@cargo test --quiet $(PROFILE) --workspace --test simulation -- --nocapture histories::
 
 sim-mutants: ## Show that the simulation catches each wrong version of the logic. ONLY=name plays some.
-	@cargo test --quiet $(PROFILE) --package mizuya-node --test simulation -- --nocapture --include-ignored mutants::
+	@cargo test --quiet $(PROFILE) --workspace --test simulation -- --nocapture --include-ignored mutants::
 
 cluster-up: build ## Make the cluster.
 	@$(BIN)/local-kubernetes up

@@ -65,12 +65,21 @@ fn strike_all(cluster: &mut Cluster) {
     }
 }
 
+/// The operator looks after the cluster until all is well: a request that was late may have come after its reversal.
+fn become_quiet(cluster: &mut Cluster, limit: u64) {
+    let end = cluster.now + limit;
+    while cluster.finding.is_none() && cluster.now < end && !cluster.is_quiet() {
+        cluster.reconcile();
+        cluster.until(500, Cluster::is_quiet);
+    }
+}
+
 fn come_to_rest(cluster: &mut Cluster) {
     cluster.until(30_000, |cluster| cluster.faults.at_rest());
-    rest(cluster, REST);
+    become_quiet(cluster, REST);
     cluster.until(10_000, |cluster| cluster.clients.ledger.operations >= OPERATIONS);
-    // Late messages may have stirred it up once more.
-    rest(cluster, 15_000);
+    // What came after was no fault: it must be quiet still, or soon again.
+    become_quiet(cluster, 5000);
     if cluster.finding.is_none() {
         let unrest = one_table::check(cluster, REST).or_else(|| copies_come_back::check(cluster, REST));
         cluster.find(unrest);
@@ -81,14 +90,5 @@ fn come_to_rest(cluster: &mut Cluster) {
         if !cluster.until(3000, |cluster| settled(cluster).is_none()) {
             cluster.find(settled(cluster));
         }
-    }
-}
-
-/// Until all is quiet, with the operator at work.
-fn rest(cluster: &mut Cluster, limit: u64) {
-    let end = cluster.now + limit;
-    while cluster.finding.is_none() && cluster.now < end && !cluster.is_quiet() {
-        cluster.reconcile();
-        cluster.until(500, Cluster::is_quiet);
     }
 }

@@ -61,12 +61,15 @@ impl Node {
                         self.replicas[number].lock().refuse_below(assignment.epoch);
                     }
                 }
-                let leases = control.pulses.granted_until(table, before.as_deref(), self.config.timing.lease);
+                let lease = self.config.timing.lease;
+                let granted = control.pulses.granted_until(table, before.as_deref(), lease);
+                // What its former start confirmed, a new start does not remember.
+                let forgotten = (!is_first(table)).then_some(control.started + lease);
                 control.taking = Some(Taking {
                     coordinator: from.clone(),
                     epoch: table.epoch,
                     partitions: losing,
-                    leases_until: leases.unwrap_or_default(),
+                    leases_until: granted.max(forgotten).unwrap_or_default(),
                 });
                 self.finish_taking(control, clock, effects);
             }
@@ -450,4 +453,9 @@ fn word(state: State) -> &'static str {
         State::Away => "away for a restart",
         State::Down => "down",
     }
+}
+
+/// Whether a table begins its cluster: then nothing was ever confirmed to anybody.
+fn is_first(table: &Table) -> bool {
+    table.partitions.iter().all(|assignment| assignment.epoch.0 == table.epoch.counter)
 }
