@@ -42,7 +42,7 @@ pub async fn run(lasting: Duration, seed: u64) -> Result<()> {
 }
 
 async fn remove(bed: &Testbed) -> Result<()> {
-    let delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=300s"];
+    let delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=400s"];
     bed.kubectl(&delete).await.map(drop)
 }
 
