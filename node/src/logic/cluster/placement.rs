@@ -621,10 +621,10 @@ mod tests {
         prop_oneof![3 => join, 2 => (0..1000_usize).prop_map(Step::Leave), 1 => (1..=3_u32).prop_map(Step::Factor)]
     }
 
-    /// A cluster of 2 to 40 members and up to ten things that happen to it.
+    /// A cluster of 2 to 50 members and up to ten things that happen to it.
     fn history(zones: usize) -> impl Strategy<Value = (Cluster, Vec<Step>)> {
         let start =
-            (prop::sample::select(vec![16, 64, 256]), 1..=3_u32, prop::collection::vec(0..zones.max(1), 2..=40));
+            (prop::sample::select(vec![16, 64, 256]), 1..=3_u32, prop::collection::vec(0..zones.max(1), 2..=50));
         let cluster = start.prop_map(move |(partitions, factor, members)| {
             let mut cluster = Cluster::new(partitions, factor);
             for zone in members {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 pub use self::{
     commands::{Standing, not_begun, outcome_unknown},
     orders::{Begin, Orders},
-    stream::Claims,
+    stream::{Claims, Said},
 };
 use self::{following::Following, primary::Primary};
 use super::{
@@ -40,8 +40,10 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RESEND: Duration = Duration::from_millis(200);
 /// How long a primary that is to hand over waits for its last writes to be confirmed (rule T2).
 pub const FREEZE: Duration = Duration::from_millis(500);
-/// Bytes of existing entries in one chunk.
-pub const CHUNK_BYTES: usize = 128 << 10;
+/// How long a primary waits for the answer to a chunk before it may send it again: it may take longer than others.
+pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of existing entries in one chunk, beside the last one.
+pub const CHUNK_BYTES: usize = 64 << 10;
 
 /// A reply that became due, and for whom.
 pub type Due = (Origin, Reply);

@@ -273,7 +273,8 @@ impl Node {
         self.config.peers.iter().filter_map(judge).collect()
     }
 
-    /// Members whose copies of this primary's partitions do not come into sync because nothing is heard of them.
+    /// Members whose copies of this primary's partitions do not come into sync because nothing is heard of them. A copy
+    /// that waits for its turn while others on its member are built is none of them.
     pub fn stalled_copies(&self, clock: Clock) -> Vec<admin::Problem> {
         let mut stalled: BTreeMap<MemberName, usize> = BTreeMap::new();
         for replica in &self.replicas {
@@ -281,6 +282,10 @@ impl Node {
                 *stalled.entry(name.clone()).or_default() += 1;
             }
         }
+        let builds = |name: &MemberName| {
+            self.outbox(name).pace(|pace| pace.last_answer()).is_some_and(|at| clock.now < at + STALLED)
+        };
+        stalled.retain(|name, _| !builds(name));
         let problem = |(name, count): (MemberName, usize)| {
             let why = if self.outbox(&name).is_open() {
                 "a stream to it is open, but it confirms nothing; its log says why".to_owned()

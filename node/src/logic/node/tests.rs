@@ -1,3 +1,5 @@
+mod moves;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
@@ -59,16 +61,34 @@ impl Net {
     }
 
     fn carry(&self, effects: &mut Effects) -> usize {
-        let mut carried = 0;
-        for (from, to) in self.pairs() {
-            let (sender, name, generation) = &self.nodes[from];
-            let (receiver, to, _) = &self.nodes[to];
-            for message in sender.take_messages(to, 1 << 20, self.clock) {
-                carried += 1;
-                receiver.receive(name, *generation, message, self.clock, 1, effects);
-            }
+        self.pairs().into_iter().map(|(from, to)| self.carry_from(from, to, effects)).sum()
+    }
+
+    fn carry_from(&self, from: usize, to: usize, effects: &mut Effects) -> usize {
+        let (sender, name, generation) = &self.nodes[from];
+        let (receiver, to, _) = &self.nodes[to];
+        let messages = sender.take_messages(to, 1 << 20, self.clock);
+        let carried = messages.len();
+        for message in messages {
+            receiver.receive(name, *generation, message, self.clock, 1, effects);
         }
         carried
+    }
+
+    /// A node's process ends, and a new one begins in its place.
+    fn restart(&mut self, number: usize) {
+        let (old, name, generation) = &self.nodes[number];
+        let (name, generation) = (name.clone(), Generation(generation.0 + 100));
+        let config = Config { identity: Identity { generation, ..old.config.identity.clone() }, ..old.config.clone() };
+        self.nodes[number] = (Node::new(config, self.clock), name.clone(), generation);
+        for (from, to) in self.pairs() {
+            let (node, peer) = (&self.nodes[from].0, &self.nodes[to]);
+            if from == number || to == number {
+                node.stream_down(&peer.1, self.clock, &mut Effects::default());
+                node.member_up(&peer.1, peer.2, self.clock, &mut Effects::default());
+                node.stream_up(&peer.1, self.clock, &mut Effects::default());
+            }
+        }
     }
 
     fn cut(&mut self, one: usize, other: usize) {
@@ -92,7 +112,12 @@ impl Net {
 
     /// Writes to a partition through a node, and waits for the answer.
     fn set(&mut self, through: usize, partition: Partition) -> Reply {
-        let words = [Bytes::from_static(b"SET"), Bytes::from_static(b"key"), Bytes::from_static(b"value")];
+        self.call(through, partition, &["SET", "key", "value"])
+    }
+
+    /// A command for a partition through a node, and its answer.
+    fn call(&mut self, through: usize, partition: Partition, words: &[&str]) -> Reply {
+        let words: Vec<Bytes> = words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
         let ticket = Ticket { connection: 1, request: 0, part: 0 };
         let mut effects = Effects::default();
         if let Some(reply) = self.nodes[through].0.submit(ticket, partition, &words, self.clock, 1, &mut effects) {
