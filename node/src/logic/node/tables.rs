@@ -316,7 +316,9 @@ impl Node {
             .start(&identity.name, identity.generation)
             .filter(|member| member.state.is_live())
             .map(|member| member.id);
-        if before.is_none() && table.start(&identity.name, identity.generation).is_none() {
+        // Who left before it was a member holds nothing that it could hand over, and must not be given anything any more.
+        let is_named = table.start(&identity.name, identity.generation).is_some();
+        if before.is_none() && (!is_named || control.leaving.is_some()) {
             return;
         }
         if !control.voter.enforce(table) {
