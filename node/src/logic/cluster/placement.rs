@@ -12,6 +12,7 @@
 //! later joiner would then have to make up for it at once, with more moves than its own share.
 
 use super::{member::MemberId, table::Assignment};
+use crate::logic::store::mix;
 
 /// Who should hold each partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,14 +145,6 @@ fn weights(seats: &[Seat<'_>], partitions: usize, hash_seed: u64) -> Vec<u32> {
         (mix(mix(hash_seed ^ partition as u64).wrapping_add(u64::from(id.0))) >> 32) as u32
     };
     (0..partitions).flat_map(|partition| seats.iter().map(move |seat| weight(partition, seat.id))).collect()
-}
-
-/// The finaliser of splitmix64: each bit of the input reaches each bit of the output.
-fn mix(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 /// Number of each seat's zone.

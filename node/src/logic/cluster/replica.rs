@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 pub use self::{
     commands::{Standing, not_begun, outcome_unknown},
+    following::Heard,
     orders::{Begin, Orders},
     stream::{Claims, Said},
 };
@@ -42,6 +43,8 @@ pub const RESEND: Duration = Duration::from_millis(200);
 pub const FREEZE: Duration = Duration::from_millis(500);
 /// How long a primary waits for the answer to a chunk before it may send it again: it may take longer than others.
 pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two comparisons of a copy in sync with its primary, by digest.
+pub const COMPARE_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of existing entries in one chunk, beside the last one.
 pub const CHUNK_BYTES: usize = 64 << 10;
 

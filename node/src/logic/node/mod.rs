@@ -1,7 +1,7 @@
 //! A node: events come in, effects go out. This is what the simulation drives and what ships.
 //!
 //! Locks inside, always taken in this order: control, requests that wait for one partition, that partition, forwards,
-//! one outbox.
+//! the way of one partition's forwards, one outbox.
 
 mod control;
 mod forwards;
@@ -29,7 +29,7 @@ use bytes::Bytes;
 use mizuya_wire::settings::Timing;
 use parking_lot::{Mutex, RwLock};
 
-use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, waiting::Queues};
+use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, requests::Moment, waiting::Queues};
 use super::{
     clock::{Clock, Millis},
     cluster::{
@@ -172,6 +172,7 @@ struct Counters {
     commands: AtomicU64,
     connections: AtomicU64,
     lost_partitions: AtomicU64,
+    diverged_copies: AtomicU64,
     rejected_callers: AtomicU64,
     bytes: AtomicI64,
 }
@@ -186,6 +187,8 @@ pub struct Node {
     outboxes: RwLock<BTreeMap<MemberName, Arc<Outbox>>>,
     waiting: Queues,
     forwards: Mutex<Forwards>,
+    /// Number of the next request.
+    requests: AtomicU64,
     /// Until when this member may answer (rule W7), in `Millis`.
     lease_until: AtomicU64,
     counters: Counters,
@@ -207,6 +210,7 @@ impl Node {
             outboxes: RwLock::default(),
             waiting: Queues::new(config.partitions),
             forwards: Mutex::new(Forwards::new(config.identity.generation.0)),
+            requests: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
             sweep: AtomicU64::new(0),
@@ -347,9 +351,15 @@ impl Node {
             Message::Append(append) => {
                 let partition = append.partition;
                 let Some(replica) = self.replicas.get(partition.index()) else { return };
-                let answers = self.with_bytes(replica, |replica| replica.append(append));
-                if answers {
+                let heard = self.with_bytes(replica, |replica| replica.append(append));
+                if heard.answers {
                     self.mark(from, partition, effects);
+                }
+                if heard.differs {
+                    self.counters.diverged_copies.fetch_add(1, Ordering::Relaxed);
+                    let text =
+                        format!("the copy of partition {} here differs from {from}'s; it is built anew", partition.0);
+                    effects.say(Level::Error, text);
                 }
             }
             Message::Chunk(chunk) => {
@@ -379,7 +389,9 @@ impl Node {
                 self.reply_all(due, effects);
             }
             Message::Forward(forward) => self.forwarded_here(from, forward, clock, random, effects),
-            Message::Forwarded { id, outcome } => self.forward_answered(id, outcome, clock, effects),
+            Message::Forwarded { id, outcome } => {
+                self.forward_answered(id, outcome, Moment { clock, random }, effects);
+            }
             control => self.receive_control(from, generation, control, clock, random, effects),
         }
     }

@@ -206,6 +206,7 @@ impl Node {
             generation: member.generation.0,
             epoch,
             drained: drained(table, member.id),
+            zone: member.zone.clone(),
         }
     }
 
@@ -399,6 +400,7 @@ fn totals(totals: &Totals) -> admin::Totals {
         commands: totals.commands,
         connections: totals.connections,
         lost_partitions: totals.lost_partitions,
+        diverged_copies: totals.diverged_copies,
         moved_keys: totals.moved_keys,
         moved_bytes: totals.moved_bytes,
         rejected_callers: totals.rejected_callers,

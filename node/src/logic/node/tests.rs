@@ -1,4 +1,7 @@
+mod digests;
+mod forwards;
 mod moves;
+mod quorums;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,7 +11,7 @@ use mizuya_wire::{quorum::MemberQuorum, settings::Environment};
 use super::*;
 use crate::logic::cluster::replica::Standing;
 
-const PARTITIONS: u16 = 4;
+const PARTITIONS: u16 = 16;
 
 /// Nodes with streams between them that carry everything at once.
 struct Net {
@@ -19,11 +22,16 @@ struct Net {
 
 impl Net {
     fn new(count: usize, quorum: MemberQuorum) -> Self {
+        let live = Live { generation: 1, factor: 2, read_quorum: 1, write_quorum: 1, member_quorum: quorum };
+        Self::with(count, live)
+    }
+
+    fn with(count: usize, live: Live) -> Self {
         let clock = Clock { now: Millis(1_000), wall: 1_000_000 };
         let names: Vec<MemberName> = ["a", "b", "c"][..count].iter().copied().map(MemberName::from).collect();
         let start = |(number, name): (usize, &MemberName)| {
             let generation = Generation(7 + number as u64);
-            (Node::new(config(name, &names, quorum, generation), clock), name.clone(), generation)
+            (Node::new(config(name, &names, live, generation), clock), name.clone(), generation)
         };
         let mut net = Self { nodes: names.iter().enumerate().map(start).collect(), cut: BTreeSet::new(), clock };
         for (from, to) in net.pairs() {
@@ -142,7 +150,7 @@ impl Net {
     }
 }
 
-fn config(name: &MemberName, all: &[MemberName], member_quorum: MemberQuorum, generation: Generation) -> Config {
+fn config(name: &MemberName, all: &[MemberName], live: Live, generation: Generation) -> Config {
     Config {
         identity: Identity {
             cluster_name: "test".to_owned(),
@@ -155,7 +163,7 @@ fn config(name: &MemberName, all: &[MemberName], member_quorum: MemberQuorum, ge
             zone: String::new(),
         },
         partitions: PARTITIONS,
-        live: Live { generation: 1, factor: 2, read_quorum: 1, write_quorum: 1, member_quorum },
+        live,
         timing: Environment::Local.timing(),
         peers: all.iter().map(|peer| (peer.to_string(), 3322)).collect(),
         max_bytes: 1 << 20,

@@ -5,6 +5,7 @@ use crate::logic::{
     cluster::{member::MemberName, message::Confirm},
 };
 
+#[allow(clippy::struct_excessive_bools)] // independent facts, not one state
 pub(super) struct CopyState {
     pub(super) name: MemberName,
     pub(super) since: u64,
@@ -20,6 +21,9 @@ pub(super) struct CopyState {
     pub(super) probe_confirmed: u64,
     pub(super) asked: Option<Millis>,
     pub(super) heard: Millis,
+    /// When it was last sent a digest, and whether the next one is due.
+    pub(super) compared: Millis,
+    pub(super) compare: bool,
 }
 
 pub(super) struct Build {
@@ -50,6 +54,8 @@ impl CopyState {
             probe_confirmed: 0,
             asked: None,
             heard: now,
+            compared: now,
+            compare: false,
         }
     }
 
@@ -57,6 +63,7 @@ impl CopyState {
         self.confirmed.is_none()
             || self.sent < last
             || self.probe_sent < probe
+            || self.compare
             || self.build.as_ref().is_some_and(|build| build.outstanding.is_none())
     }
 

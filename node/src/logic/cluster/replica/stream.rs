@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{CHUNK_TIMEOUT, Due, MAX_LOG_BYTES, RESEND, Replica, Role, copy_state::CopyState, record_bytes};
+use super::{
+    CHUNK_TIMEOUT, COMPARE_EVERY, Due, MAX_LOG_BYTES, RESEND, Replica, Role, copy_state::CopyState, record_bytes,
+};
 use crate::logic::{
     clock::{Clock, Millis},
     cluster::{
@@ -50,8 +52,8 @@ impl Replica {
         let Role::Primary(primary) = &mut self.role else { return None };
         let (epoch, stable, probe) = (primary.epoch, primary.stable(last.sequence), primary.probe);
         let copy = primary.copies.values_mut().find(|copy| copy.name == *to)?;
-        let append = |previous: Version, records: Vec<Record>| {
-            Message::Append(Append { partition, epoch, previous, records, stable, probe })
+        let append = |previous: Version, records: Vec<Record>, digest: Option<u64>| {
+            Message::Append(Append { partition, epoch, previous, records, stable, probe, digest })
         };
         if copy.confirmed.is_none() {
             // Where the copy stands is not known yet: ask.
@@ -59,14 +61,14 @@ impl Replica {
                 return None;
             }
             copy.asked = Some(now);
-            return Some(Said { messages: vec![append(last, Vec::new())], ..Said::default() });
+            return Some(Said { messages: vec![append(last, Vec::new(), None)], ..Said::default() });
         }
         let mut said = Said::default();
         if copy.build.as_ref().is_some_and(|build| build.next == 0 && build.outstanding.is_none()) {
             // The first chunk takes the copy to where the stream is now.
             copy.sent = last.sequence;
         }
-        if copy.sent < last.sequence || copy.probe_sent < probe {
+        if copy.sent < last.sequence || copy.probe_sent < probe || copy.compare {
             let skip = copy.sent.saturating_sub(base.sequence) as usize;
             let previous = if skip == 0 { base } else { self.log[skip - 1].version };
             let mut bytes = 0;
@@ -82,9 +84,14 @@ impl Replica {
                 .cloned()
                 .collect();
             copy.sent += records.len() as u64;
+            // A read that asks its copies compares them too, so that one which differs does not count for it.
+            let compares = copy.in_sync && copy.sent == last.sequence && (copy.compare || copy.probe_sent < probe);
+            if compares {
+                (copy.compare, copy.compared) = (false, now);
+            }
             copy.probe_sent = probe;
             copy.asked = Some(now);
-            said.messages.push(append(previous, records));
+            said.messages.push(append(previous, records, compares.then(|| self.store.digest())));
         }
         said.more = copy.sent < last.sequence;
         let build = copy.build.as_mut().filter(|build| !said.more && build.outstanding.is_none());
@@ -118,7 +125,10 @@ impl Replica {
         let Some(copy) = primary.copies.get_mut(&from) else { return false };
         copy.heard = now;
         copy.probe_confirmed = copy.probe_confirmed.max(confirm.probe);
-        if known && !copy.counts() {
+        if copy.counts() && confirm.needs_from.is_some() {
+            // It found that its entries differ from ours, or that it lacks some: it is built anew (rule W6).
+            copy.lost = true;
+        } else if known && !copy.counts() {
             copy.place(confirm);
         } else if known {
             copy.confirmed = Some(copy.confirmed.unwrap_or(0).max(confirm.version.sequence));
@@ -187,6 +197,7 @@ impl Replica {
                 copy.send_again();
             }
             copy.give_up_chunk(now - CHUNK_TIMEOUT);
+            copy.compare |= copy.in_sync && now >= copy.compared + COMPARE_EVERY;
             let waits = copy.asked.is_some() || copy.wants_more(last.sequence, primary.probe);
             if !waits {
                 copy.heard = now;

@@ -23,7 +23,7 @@ fn is_chunk(message: &Message) -> bool {
 
 #[test]
 fn existing_entries_go_after_live_changes_and_commands_in_each_frame() {
-    let mut net = with_an_empty_copy(150_000);
+    let mut net = with_an_empty_copy(35_000);
     let (mut frames, mut effects) = (0, Effects::default());
     let b = net.nodes[1].1.clone();
     while net.nodes[1].0.routing().me.is_none() || net.nodes[0].0.status(net.clock).partitions_short_of_copies > 0 {
@@ -56,7 +56,7 @@ fn existing_entries_go_after_live_changes_and_commands_in_each_frame() {
 
 #[test]
 fn a_peer_that_answers_nothing_is_sent_a_bounded_number_of_bytes() {
-    let mut net = with_an_empty_copy(200_000);
+    let mut net = with_an_empty_copy(35_000);
     let (mut effects, mut sent, mut ticks) = (Effects::default(), 0, 0);
     let (a, b) = (net.nodes[0].1.clone(), net.nodes[1].1.clone());
     while ticks < 40 {
