@@ -11,3 +11,4 @@ mod roll;
 mod scale;
 mod sharing;
 mod validation;
+mod zones;

@@ -8,6 +8,7 @@ use super::{
     runtime::{Listeners, Runtime, Start},
     security,
     shutdown::{self, End},
+    zone,
 };
 
 /// Ends with this code when the process must start anew.
@@ -51,12 +52,15 @@ fn node(run: &Run) -> anyhow::Result<ExitCode> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let zone = run.zone.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let end = runtime.block_on(async {
         for peer in own_address::drop_own(&mut settings).await {
             tracing::info!(peer, "this peer is the member itself");
         }
+        let zone = match &run.zone_file {
+            Some(file) if run.zone.is_empty() => zone::read(file, zone::TIMEOUT).await,
+            _ => run.zone.clone(),
+        };
         let listeners = Listeners::bind(&settings).await?;
         let running = Runtime::start(Start { settings, zone }, listeners)?;
         let identity = running.runtime().identity().clone();
