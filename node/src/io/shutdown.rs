@@ -12,7 +12,7 @@ use super::{
     gossip,
     runtime::{Running, Runtime},
 };
-use crate::logic::cluster::member::Intent;
+use crate::logic::{cluster::member::Intent, node::status::Leave};
 
 /// How long a pod still gets new connections after it left the endpoints (rule L3).
 const ENDPOINTS_SETTLE: Duration = Duration::from_secs(5);
@@ -50,34 +50,36 @@ pub async fn until_signal(running: Running) -> std::io::Result<End> {
     // A pod that ends is still sent connections for a moment.
     let settle = if env::var_os("KUBERNETES_SERVICE_HOST").is_some() { ENDPOINTS_SETTLE } else { Duration::ZERO };
     tokio::select! {
-        () = leave(running, settle) => Ok(End::Left),
+        _ = leave(running, settle) => Ok(End::Left),
         _ = terminate.recv() => Ok(End::Hurried),
         _ = interrupt.recv() => Ok(End::Hurried),
     }
 }
 
 /// Hands over what this member owns, closes connections between commands, tells the others, and ends. Commands are
-/// answered or forwarded until `settle` has passed.
-pub async fn leave(running: Running, settle: Duration) {
+/// answered or forwarded until `settle` has passed. Returns how many keys end with it, because no member that stays has
+/// a copy of them: after `leave_timeout`, or where nobody stays.
+pub async fn leave(running: Running, settle: Duration) -> u64 {
     let began = Instant::now();
     let runtime = running.runtime().clone();
     tracing::info!(connections = runtime.connection_count(), "leaving");
     runtime.node().begin_leave(Intent::Restart, runtime.clock());
     let limit = runtime.settings().leave_timeout;
     let handed_over = until(began + limit, || runtime.node().leave_progress().drained).await;
-    let progress = runtime.node().leave_progress();
+    let Leave { left_behind, primaries, .. } = runtime.node().leave_progress();
     if !handed_over {
-        tracing::error!(
-            primaries = progress.primaries,
-            "the time to leave is over before everything was handed over; keys without another copy are lost"
-        );
+        tracing::error!(primaries, "the time to leave is over before everything was handed over");
+    }
+    if left_behind > 0 {
+        tracing::warn!(keys = left_behind, "keys end with this node: no node that stays has a copy of them");
     }
     sleep_until(began + settle).await;
     runtime.closing().cancel();
     until(Instant::now() + CLOSE_TIMEOUT, || runtime.connection_count() == 0).await;
     say_goodbye(&runtime).await;
     running.stop().await;
-    tracing::info!(after_ms = began.elapsed().as_millis() as u64, "left");
+    tracing::info!(after_ms = began.elapsed().as_millis() as u64, left_behind, "left");
+    left_behind
 }
 
 async fn say_goodbye(runtime: &Runtime) {

@@ -9,7 +9,7 @@ mod hearing;
 mod outbox;
 mod pacing;
 mod requests;
-mod status;
+pub mod status;
 mod tables;
 #[cfg(test)]
 mod tests;
