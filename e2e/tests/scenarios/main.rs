@@ -12,3 +12,4 @@ mod roll;
 mod scale;
 mod sharing;
 mod validation;
+mod zones;

@@ -58,6 +58,9 @@ pub struct Run {
     /// Zone of this member, for placing copies apart
     #[arg(long, env = "MIZUYA_ZONE", default_value = "")]
     pub zone: String,
+    /// File that names the zone where --zone does not; the start waits up to 30 s until it says something, `-` for none
+    #[arg(long, value_name = "FILE", env = "MIZUYA_ZONE_FILE")]
+    pub zone_file: Option<PathBuf>,
     /// single, ha or disabled
     #[arg(long, value_parser = mode)]
     pub mode: Option<Mode>,

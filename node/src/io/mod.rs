@@ -17,3 +17,4 @@ pub mod runtime;
 pub mod security;
 pub mod shutdown;
 pub mod snapshot;
+pub mod zone;

@@ -10,6 +10,7 @@ use super::{
     runtime::{Listeners, Running, Runtime, Start},
     security,
     shutdown::{self, End, Signals},
+    zone,
 };
 
 /// Ends with this code when the process must start anew.
@@ -48,17 +49,16 @@ fn init_secrets(dir: &Path, names: &[String]) -> anyhow::Result<ExitCode> {
 }
 
 fn node(run: &Run) -> anyhow::Result<ExitCode> {
-    let Effective { mut settings, warnings } = run.settings()?;
+    let Effective { settings, warnings } = run.settings()?;
     log::start(&settings.log, run.log_format);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let zone = run.zone.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let end = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let running = tokio::select! {
-            running = start(&mut settings, zone) => running?,
+            running = start(settings, run) => running?,
             () = signals.next() => return anyhow::Ok(End::Left),
         };
         Ok(shutdown::until_signal(running, &mut signals).await)
@@ -71,12 +71,16 @@ fn node(run: &Run) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn start(settings: &mut Settings, zone: String) -> anyhow::Result<Running> {
-    for peer in own_address::drop_own(settings).await {
+async fn start(mut settings: Settings, run: &Run) -> anyhow::Result<Running> {
+    for peer in own_address::drop_own(&mut settings).await {
         tracing::info!(peer, "this peer is the member itself");
     }
-    let listeners = Listeners::bind(settings).await?;
-    let running = Runtime::start(Start { settings: settings.clone(), zone }, listeners)?;
+    let zone = match &run.zone_file {
+        Some(file) if run.zone.is_empty() => zone::read(file, zone::TIMEOUT).await,
+        _ => run.zone.clone(),
+    };
+    let listeners = Listeners::bind(&settings).await?;
+    let running = Runtime::start(Start { settings, zone }, listeners)?;
     let identity = running.runtime().identity();
     tracing::info!(
         name = %identity.name,

@@ -9,7 +9,7 @@ mod status;
 pub use schema::crd;
 pub use spec::{
     CacheCluster, CacheClusterSpec, Environment, Memory, Mode, Placement, Ports, Replication, Resources, ScaleDown,
-    Update,
+    Update, Zones,
 };
 pub use status::{CacheClusterStatus, DrainStatus, Figures, FirewallPort, ProblemStatus, QuorumStatus, ReplicasFrom};
 

@@ -201,4 +201,10 @@ pub const RULES: &[Rule] = &[
          quantity(string(self.resources.requests[k])).compareTo(quantity(string(self.resources.limits[k]))) <= 0)",
         "a request in resources.requests is above its limit in resources.limits: lower the request or raise the limit",
     ),
+    rule(
+        "spec.placement",
+        ".zoneLabel",
+        "!has(self.zoneLabel) || self.zoneLabel.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')",
+        "placement.zoneLabel must be the name of a label such as topology.kubernetes.io/zone; leave it out where the operator may read Kubernetes nodes",
+    ),
 ];

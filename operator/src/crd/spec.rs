@@ -287,6 +287,17 @@ pub struct Resources {
     pub requests: BTreeMap<String, Quantity>,
 }
 
+/// Whether the copies of a key are kept in different zones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Zones {
+    /// As far as zones are known.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
 /// Where the nodes may run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -303,6 +314,13 @@ pub struct Placement {
     /// Spread over zones and hosts, as in a pod. Absent: over both, where possible.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// Whether the copies of a key are kept in different zones while there are enough: `auto` or `off`. A node's zone is
+    /// the label `topology.kubernetes.io/zone` of the Kubernetes node that its pod runs on.
+    pub zones: Zones,
+    /// Label of the pods that names their zone. Only needed where the operator looks after one namespace alone and so may
+    /// not read Kubernetes nodes; something else must then put it on the pods. A pod without it starts 30 s late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone_label: Option<String>,
     /// Priority class of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,

@@ -78,6 +78,8 @@ fn node(registry: &mut Registry, figures: &Figures) {
     counter(registry, "moved_bytes", "Bytes sent to build copies", totals.moved_bytes);
     let lost = "Partitions whose keys were lost because no in-sync copy was left";
     counter(registry, "lost_partitions", lost, totals.lost_partitions);
+    let diverged = "Copies held here that differed from their primary and were built anew";
+    counter(registry, "diverged_copies", diverged, totals.diverged_copies);
     let callers = "Calls to the peer port without a certificate of the cluster";
     counter(registry, "rejected_callers", callers, figures.rejected.0);
     counter(registry, "rejected_datagrams", "Gossip datagrams that could not be opened", figures.rejected.1);

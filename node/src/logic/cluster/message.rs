@@ -76,6 +76,8 @@ pub struct Totals {
     pub connections: u64,
     /// Partitions whose keys were lost because no in-sync copy was left.
     pub lost_partitions: u64,
+    /// Copies held here that differed from their primary and were built anew.
+    pub diverged_copies: u64,
     /// Entries sent to build copies.
     pub moved_keys: u64,
     /// Bytes sent to build copies.
@@ -136,6 +138,8 @@ pub struct Append {
     pub stable: u64,
     /// Number to be confirmed, for reads that need more than one copy (rule Q1); 0 is none.
     pub probe: u64,
+    /// Digest of the sender's entries after these changes: an in-sync copy that has another one is built anew.
+    pub digest: Option<u64>,
 }
 
 /// Existing entries for a copy that is being built (rule W3).

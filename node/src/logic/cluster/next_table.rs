@@ -451,3 +451,6 @@ fn rotation(partition: usize, id: MemberId, members: usize) -> usize {
 pub fn claim(partition: Partition, assignment: &Assignment, copy: Copy) -> Claim {
     Claim { partition, epoch: assignment.epoch, member: copy.member, since: copy.since }
 }
+
+#[cfg(test)]
+mod tests;

@@ -479,6 +479,7 @@ impl Node {
             commands: load(&counters.commands),
             connections: load(&counters.connections),
             lost_partitions: load(&counters.lost_partitions),
+            diverged_copies: load(&counters.diverged_copies),
             rejected_callers: load(&counters.rejected_callers),
             ..Totals::default()
         };

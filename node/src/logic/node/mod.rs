@@ -1,12 +1,13 @@
 //! A node: events come in, effects go out. This is what the simulation drives and what ships.
 //!
 //! Locks inside, always taken in this order: control, requests that wait for one partition, that partition, forwards,
-//! one outbox.
+//! the way of one partition's forwards, one outbox.
 
 mod control;
 mod forwards;
 mod hearing;
 mod outbox;
+mod pacing;
 mod requests;
 pub mod status;
 mod tables;
@@ -28,13 +29,13 @@ use bytes::Bytes;
 use mizuya_wire::settings::Timing;
 use parking_lot::{Mutex, RwLock};
 
-use self::{control::Control, forwards::Forwards, outbox::Outbox, waiting::Queues};
+use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, requests::Moment, waiting::Queues};
 use super::{
     clock::{Clock, Millis},
     cluster::{
         member::{Generation, MemberId, MemberName},
         message::{Forward, Forwarded, Message},
-        replica::{Due, Replica},
+        replica::{CHUNK_BYTES, Due, Replica},
         table::{Live, Table},
     },
     keyspace::Partition,
@@ -171,6 +172,7 @@ struct Counters {
     commands: AtomicU64,
     connections: AtomicU64,
     lost_partitions: AtomicU64,
+    diverged_copies: AtomicU64,
     rejected_callers: AtomicU64,
     bytes: AtomicI64,
 }
@@ -185,6 +187,8 @@ pub struct Node {
     outboxes: RwLock<BTreeMap<MemberName, Arc<Outbox>>>,
     waiting: Queues,
     forwards: Mutex<Forwards>,
+    /// Number of the next request.
+    requests: AtomicU64,
     /// Until when this member may answer (rule W7), in `Millis`.
     lease_until: AtomicU64,
     counters: Counters,
@@ -206,6 +210,7 @@ impl Node {
             outboxes: RwLock::default(),
             waiting: Queues::new(config.partitions),
             forwards: Mutex::new(Forwards::new(config.identity.generation.0)),
+            requests: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
             sweep: AtomicU64::new(0),
@@ -275,25 +280,54 @@ impl Node {
         self.forwards_broke(peer, clock, effects);
     }
 
-    /// Messages for a peer, of about `max_bytes`; empty: nothing now.
+    /// Messages for a peer, of about `max_bytes`; empty: nothing now. Live changes, commands and everything else go before
+    /// existing entries.
     pub fn take_messages(&self, peer: &MemberName, max_bytes: usize, clock: Clock) -> Vec<Message> {
         let outbox = self.outbox(peer);
         let (mut messages, mut bytes) = outbox.take(max_bytes);
         while bytes < max_bytes {
             let Some(partition) = outbox.next_marked() else { break };
-            let (stream, more) = self.replicas[partition.index()].lock().messages_for(peer, max_bytes - bytes, clock);
-            if more {
+            let said = self.replicas[partition.index()].lock().messages_for(peer, max_bytes - bytes, None, clock);
+            if said.more {
                 outbox.mark(partition);
             }
-            for mut message in stream {
-                if let Message::Confirm(confirm) = &mut message {
-                    confirm.pressure = self.over_budget();
-                }
-                bytes += outbox::weight(&message);
-                messages.push(message);
+            if said.builds {
+                outbox.build(partition);
+            }
+            bytes += self.add(said.messages, &mut messages);
+        }
+        let full = bytes >= max_bytes;
+        if full {
+            outbox.pace(Pace::hinder);
+        }
+        while let Some(partition) = outbox.next_building(full, clock.now) {
+            let room = Some(CHUNK_BYTES.min(max_bytes));
+            let said = self.replicas[partition.index()].lock().messages_for(peer, max_bytes, room, clock);
+            if said.more {
+                outbox.mark(partition);
+            }
+            let sent = self.add(said.messages, &mut messages);
+            if said.builds {
+                outbox.pace(|pace| pace.sent(partition, sent, clock.now));
+            }
+            bytes += sent;
+            if bytes >= max_bytes {
+                break;
             }
         }
         messages
+    }
+
+    fn add(&self, stream: Vec<Message>, messages: &mut Vec<Message>) -> usize {
+        let mut bytes = 0;
+        for mut message in stream {
+            if let Message::Confirm(confirm) = &mut message {
+                confirm.pressure = self.over_budget();
+            }
+            bytes += outbox::weight(&message);
+            messages.push(message);
+        }
+        bytes
     }
 
     /// Whom to keep a stream to: members, configured peers, everyone who said hello lately. Host and peer port.
@@ -322,9 +356,15 @@ impl Node {
             Message::Append(append) => {
                 let partition = append.partition;
                 let Some(replica) = self.replicas.get(partition.index()) else { return };
-                let answers = self.with_bytes(replica, |replica| replica.append(append));
-                if answers {
+                let heard = self.with_bytes(replica, |replica| replica.append(append));
+                if heard.answers {
                     self.mark(from, partition, effects);
+                }
+                if heard.differs {
+                    self.counters.diverged_copies.fetch_add(1, Ordering::Relaxed);
+                    let text =
+                        format!("the copy of partition {} here differs from {from}'s; it is built anew", partition.0);
+                    effects.say(Level::Error, text);
                 }
             }
             Message::Chunk(chunk) => {
@@ -341,6 +381,9 @@ impl Node {
                 let mut due = Vec::new();
                 let mut replica = replica.lock();
                 let more = replica.confirmed(member, &confirm, clock.now, &mut due);
+                if !replica.awaits_chunk(member) {
+                    self.outbox(from).pace(|pace| pace.answered(confirm.partition, clock.now));
+                }
                 if confirm.pressure {
                     self.make_room(&mut replica, outbox::PRESSURE_BYTES, random, effects);
                 }
@@ -351,7 +394,9 @@ impl Node {
                 self.reply_all(due, effects);
             }
             Message::Forward(forward) => self.forwarded_here(from, forward, clock, random, effects),
-            Message::Forwarded { id, outcome } => self.forward_answered(id, outcome, clock, effects),
+            Message::Forwarded { id, outcome } => {
+                self.forward_answered(id, outcome, Moment { clock, random }, effects);
+            }
             control => self.receive_control(from, generation, control, clock, random, effects),
         }
     }
@@ -406,8 +451,15 @@ impl Node {
     pub fn tick(&self, clock: Clock, random: u64, effects: &mut Effects) {
         self.tick_control(clock, random, effects);
         self.tick_partitions(clock, effects);
+        self.tick_paces(clock, effects);
         self.tick_waiting(clock, random, effects);
         self.tick_forwards(clock, effects);
+    }
+
+    fn tick_paces(&self, clock: Clock, effects: &mut Effects) {
+        let outboxes = self.outboxes.read();
+        let waits = outboxes.iter().filter(|(_, outbox)| outbox.tick(clock.now));
+        effects.wake.extend(waits.map(|(name, _)| name.clone()));
     }
 
     fn tick_partitions(&self, clock: Clock, effects: &mut Effects) {

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
 
+use super::{Millis, pacing::Pace};
 use crate::logic::{
-    cluster::message::{Forward, Forwarded, Message},
+    cluster::message::{Forwarded, Message},
     keyspace::Partition,
     store::Op,
 };
@@ -27,6 +28,9 @@ struct Inner {
     heard: bool,
     messages: VecDeque<Message>,
     marked: BTreeSet<Partition>,
+    /// Partitions with existing entries for this peer.
+    building: BTreeSet<Partition>,
+    pace: Pace,
 }
 
 impl Outbox {
@@ -42,10 +46,18 @@ impl Outbox {
         inner.heard = false;
         inner.messages.clear();
         inner.marked.clear();
+        inner.building.clear();
+        inner.pace = Pace::default();
     }
 
     pub(super) fn heard(&self) {
         self.inner.lock().heard = true;
+    }
+
+    /// A command can go to the peer, and the answer can come back.
+    pub(super) fn answers(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.open && inner.heard
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -62,12 +74,6 @@ impl Outbox {
         fits
     }
 
-    /// Keeps a command that must be answered: only for a peer that can answer.
-    pub(super) fn push_forward(&self, forward: Forward) -> bool {
-        let answers = self.inner.lock().heard;
-        answers && self.push(Message::Forward(forward))
-    }
-
     pub(super) fn mark(&self, partition: Partition) -> bool {
         let mut inner = self.inner.lock();
         inner.open && {
@@ -78,6 +84,33 @@ impl Outbox {
 
     pub(super) fn next_marked(&self) -> Option<Partition> {
         self.inner.lock().marked.pop_first()
+    }
+
+    /// A partition has existing entries for this peer.
+    pub(super) fn build(&self, partition: Partition) {
+        self.inner.lock().building.insert(partition);
+    }
+
+    /// The next partition of which a chunk may go now; `full` when live messages leave no room for it. One at a time:
+    /// the caller says what it sent.
+    pub(super) fn next_building(&self, full: bool, now: Millis) -> Option<Partition> {
+        let mut inner = self.inner.lock();
+        let Inner { building, pace, .. } = &mut *inner;
+        let next = building.iter().copied().find(|partition| pace.allows(*partition, full, now))?;
+        building.remove(&next);
+        Some(next)
+    }
+
+    /// What becomes of chunks, and of the time.
+    pub(super) fn pace<T>(&self, change: impl FnOnce(&mut Pace) -> T) -> T {
+        change(&mut self.inner.lock().pace)
+    }
+
+    /// Time passes. Whether chunks wait.
+    pub(super) fn tick(&self, now: Millis) -> bool {
+        let mut inner = self.inner.lock();
+        inner.pace.tick(now);
+        inner.open && !inner.building.is_empty()
     }
 
     pub(super) fn take(&self, max_bytes: usize) -> (Vec<Message>, usize) {

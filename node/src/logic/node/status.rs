@@ -219,6 +219,7 @@ impl Node {
             generation: member.generation.0,
             epoch,
             drained: drained(table, member.id),
+            zone: member.zone.clone(),
         }
     }
 
@@ -286,7 +287,8 @@ impl Node {
         self.config.peers.iter().filter_map(judge).collect()
     }
 
-    /// Members whose copies of this primary's partitions do not come into sync because nothing is heard of them.
+    /// Members whose copies of this primary's partitions do not come into sync because nothing is heard of them. A copy
+    /// that waits for its turn while others on its member are built is none of them.
     pub fn stalled_copies(&self, clock: Clock) -> Vec<admin::Problem> {
         let mut stalled: BTreeMap<MemberName, usize> = BTreeMap::new();
         for replica in &self.replicas {
@@ -294,6 +296,10 @@ impl Node {
                 *stalled.entry(name.clone()).or_default() += 1;
             }
         }
+        let builds = |name: &MemberName| {
+            self.outbox(name).pace(|pace| pace.last_answer()).is_some_and(|at| clock.now < at + STALLED)
+        };
+        stalled.retain(|name, _| !builds(name));
         let problem = |(name, count): (MemberName, usize)| {
             let why = if self.outbox(&name).is_open() {
                 "a stream to it is open, but it confirms nothing; its log says why".to_owned()
@@ -394,6 +400,7 @@ fn totals(totals: &Totals) -> admin::Totals {
         commands: totals.commands,
         connections: totals.connections,
         lost_partitions: totals.lost_partitions,
+        diverged_copies: totals.diverged_copies,
         moved_keys: totals.moved_keys,
         moved_bytes: totals.moved_bytes,
         rejected_callers: totals.rejected_callers,

@@ -12,7 +12,7 @@ use crate::logic::{
         member::{MemberId, State},
         next_table::{Known, next_table},
         proposer::{HandedOver, Proposer},
-        replica::{Begin, HOLD, Orders},
+        replica::{BEGIN, Begin, Orders},
         table::{Assignment, ClusterId, Epoch, Table, Version},
         voter::Take,
     },
@@ -337,7 +337,9 @@ impl Node {
             .start(&identity.name, identity.generation)
             .filter(|member| member.state.is_live())
             .map(|member| member.id);
-        if before.is_none() && table.start(&identity.name, identity.generation).is_none() {
+        // Who left before it was a member holds nothing that it could hand over, and must not be given anything any more.
+        let is_named = table.start(&identity.name, identity.generation).is_some();
+        if before.is_none() && (!is_named || control.leaving.is_some()) {
             return;
         }
         if !control.voter.enforce(table) {
@@ -407,7 +409,7 @@ impl Node {
             let partition = Partition(number as u16);
             let former = before.map(|before| &before.partitions[number]);
             lost += u64::from(former.is_some_and(|former| was_lost(former, assignment)));
-            let begin = versions.get(&partition).map_or(Begin::Now, |version| Begin::At(*version, clock.now + HOLD));
+            let begin = versions.get(&partition).map_or(Begin::Now, |version| Begin::At(*version, clock.now + BEGIN));
             let orders = Orders {
                 me,
                 counter: table.epoch.counter,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{maps::MapId, table::SLOT_BYTES};
+use super::{hash::mix, maps::MapId, table::SLOT_BYTES};
 use crate::logic::{clock::Millis, cluster::table::Version};
 
 /// An entry as a caller sees it.
@@ -41,6 +41,12 @@ impl Node {
     pub(super) fn bytes(&self) -> u64 {
         let deadline = if self.expires == NEVER { 0 } else { DEADLINE_OVERHEAD };
         (self.key.len() + self.value.len()) as u64 + ENTRY_OVERHEAD + deadline
+    }
+
+    /// What the entry adds to its partition's digest. It must be the same in every version of this program.
+    pub(super) fn digest(&self, hash: u64) -> u64 {
+        let expires = u64::from(self.expires != NEVER);
+        mix(mix(mix(hash << 1 | expires) ^ self.version.epoch.0) ^ self.version.sequence)
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use self::{deadlines::Deadlines, entry::Node, maps::Maps, table::Table};
 pub use self::{
     entry::{DEADLINE_OVERHEAD, ENTRY_OVERHEAD, Entry},
-    hash::HASH_BITS,
+    hash::{HASH_BITS, mix},
     maps::MAP_OVERHEAD,
 };
 use crate::logic::{
@@ -73,6 +73,8 @@ pub struct Store {
     deadlines: Deadlines,
     /// Of all entries; names of maps are counted by `maps`.
     bytes: u64,
+    /// Sum of the entries' own.
+    digest: u64,
     /// Uses so far.
     uses: u64,
 }
@@ -80,7 +82,15 @@ pub struct Store {
 impl Store {
     /// An empty partition. `seed` decides the order of entries and is the same on every member.
     pub fn new(seed: u64) -> Self {
-        Self { seed, table: Table::new(), maps: Maps::default(), deadlines: Deadlines::default(), bytes: 0, uses: 0 }
+        Self {
+            seed,
+            table: Table::new(),
+            maps: Maps::default(),
+            deadlines: Deadlines::default(),
+            bytes: 0,
+            digest: 0,
+            uses: 0,
+        }
     }
 
     /// The entry, unless there is none or its time is over. Counts as a use.
@@ -196,6 +206,13 @@ impl Store {
         self.bytes + self.maps.bytes()
     }
 
+    /// One number for all entries: maps, keys, versions, and which of them expire. Stores with the same entries have the
+    /// same one; with others, another one but for one case in 2^64. A version stands for the value and the deadline,
+    /// since each change of either has one of its own; a deadline itself is counted by each machine's own clock.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
     /// Hash of an entry and the slot where it is, if it is there.
     fn find(&self, map: &[u8], key: &[u8]) -> (u64, Option<usize>) {
         let hash = hash::position(self.seed, map, key);
@@ -208,15 +225,18 @@ impl Store {
         self.uses += 1;
         if let Some(node) = index.and_then(|index| self.table.at_mut(index)) {
             self.bytes -= node.bytes();
+            self.digest = self.digest.wrapping_sub(node.digest(hash));
             self.deadlines.remove(node.expires, hash);
             node.value = value;
             (node.expires, node.version, node.used) = (expires, version, self.uses);
             self.bytes += node.bytes();
+            self.digest = self.digest.wrapping_add(node.digest(hash));
         } else {
             let map = self.maps.find_or_add(map);
             self.maps.count_entry(map);
             let node = Node { map, key: key.into(), value, expires, version, used: self.uses };
             self.bytes += node.bytes();
+            self.digest = self.digest.wrapping_add(node.digest(hash));
             self.table.insert(hash, node);
         }
         self.deadlines.add(expires, hash);
@@ -230,6 +250,7 @@ impl Store {
 
     fn forget(&mut self, hash: u64, node: &Node) {
         self.bytes -= node.bytes();
+        self.digest = self.digest.wrapping_sub(node.digest(hash));
         self.deadlines.remove(node.expires, hash);
         self.maps.forget_entry(node.map);
     }

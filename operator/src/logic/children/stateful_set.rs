@@ -7,10 +7,10 @@ use k8s_openapi::{
     api::{
         apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy},
         core::v1::{
-            Capabilities, ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-            KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
-            ResourceRequirements, SeccompProfile, SecretProjection, SecurityContext, Toleration,
-            TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+            Capabilities, ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection, DownwardAPIVolumeFile,
+            EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec,
+            PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection,
+            SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
         },
     },
     apimachinery::pkg::{
@@ -20,7 +20,8 @@ use k8s_openapi::{
     },
 };
 
-use super::{CONTAINER, Child, RESTARTED_AT, RenderError, SETTINGS_HASH, Wanted, config_map, secrets};
+use super::{CONTAINER, Child, RESTARTED_AT, RenderError, SETTINGS_HASH, Wanted, ZONE, config_map, secrets};
+use crate::crd::{Mode, Zones};
 
 /// A constant, so that no field's change restarts pods for it (rule O3).
 const GRACE_PERIOD_SECONDS: i64 = 300;
@@ -31,6 +32,7 @@ const USER: i64 = 65_532;
 /// Files are readable by that group only.
 const FILE_MODE: i32 = 0o440;
 const VOLUME: &str = "config";
+const ZONE_FILE: &str = "zone";
 
 /// The `StatefulSet`.
 pub fn render(wanted: &Wanted<'_>) -> Result<StatefulSet, RenderError> {
@@ -136,6 +138,16 @@ fn container(wanted: &Wanted<'_>) -> Container {
     }
 }
 
+/// Where a pod finds its zone, if anyone can tell it: what the operator writes, or what something else does (rule O13).
+fn zone_field(wanted: &Wanted<'_>) -> Option<String> {
+    let spec = &wanted.cluster.spec;
+    if spec.mode != Mode::Ha || spec.placement.zones == Zones::Off {
+        return None;
+    }
+    let label = spec.placement.zone_label.as_ref().map(|label| format!("metadata.labels['{label}']"));
+    label.or_else(|| wanted.operator.reads_nodes.then(|| format!("metadata.annotations['{ZONE}']")))
+}
+
 fn environment(wanted: &Wanted<'_>) -> Vec<EnvVar> {
     let pod_name = EnvVarSource {
         field_ref: Some(ObjectFieldSelector {
@@ -144,14 +156,19 @@ fn environment(wanted: &Wanted<'_>) -> Vec<EnvVar> {
         }),
         ..EnvVarSource::default()
     };
-    vec![
+    let mut environment = vec![
         EnvVar { name: "POD_NAME".to_owned(), value: None, value_from: Some(pod_name) },
         EnvVar {
             name: "MIZUYA_NAME".to_owned(),
             value: Some(format!("$(POD_NAME).{}", wanted.id.peers_domain())),
             value_from: None,
         },
-    ]
+    ];
+    if zone_field(wanted).is_some() {
+        let value = Some(format!("{}/{ZONE_FILE}", config_map::FOLDER));
+        environment.push(EnvVar { name: "MIZUYA_ZONE_FILE".to_owned(), value, value_from: None });
+    }
+    environment
 }
 
 fn probe(path: &str, port: i32, period: i32, failures: i32) -> Probe {
@@ -194,15 +211,21 @@ fn volume(wanted: &Wanted<'_>) -> Volume {
         items: Some(certificates.iter().map(|name| file(name, format!("security/{name}"))).collect()),
         optional: None,
     };
+    let zone = zone_field(wanted).map(|field_path| DownwardAPIProjection {
+        items: Some(vec![DownwardAPIVolumeFile {
+            path: ZONE_FILE.to_owned(),
+            field_ref: Some(ObjectFieldSelector { api_version: Some("v1".to_owned()), field_path }),
+            ..DownwardAPIVolumeFile::default()
+        }]),
+    });
+    let mut sources = vec![
+        VolumeProjection { config_map: Some(settings), ..VolumeProjection::default() },
+        VolumeProjection { secret: Some(security), ..VolumeProjection::default() },
+    ];
+    sources.extend(zone.map(|zone| VolumeProjection { downward_api: Some(zone), ..VolumeProjection::default() }));
     Volume {
         name: VOLUME.to_owned(),
-        projected: Some(ProjectedVolumeSource {
-            default_mode: Some(FILE_MODE),
-            sources: Some(vec![
-                VolumeProjection { config_map: Some(settings), ..VolumeProjection::default() },
-                VolumeProjection { secret: Some(security), ..VolumeProjection::default() },
-            ]),
-        }),
+        projected: Some(ProjectedVolumeSource { default_mode: Some(FILE_MODE), sources: Some(sources) }),
         ..Volume::default()
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn append_out(append: Append, now: Millis) -> wire::Append {
         records: records_out(append.records, now),
         stable: append.stable,
         probe: append.probe,
+        digest: append.digest,
     }
 }
 
@@ -86,6 +87,7 @@ pub(super) fn append_in(append: wire::Append, now: Millis) -> Result<Append, Mal
         records: records_in(append.records, now)?,
         stable: append.stable,
         probe: append.probe,
+        digest: append.digest,
     })
 }
 

@@ -176,9 +176,9 @@ fn data() -> impl Strategy<Value = Message> {
     let numbers = || (partition(), any::<u64>().prop_map(PartitionEpoch), version());
     let outcome = prop_oneof![bytes().prop_map(Forwarded::Reply), any::<u64>().prop_map(Forwarded::NotExecuted)];
     prop_oneof![
-        (numbers(), records(), any::<(u64, u64)>()).prop_map(
-            |((partition, epoch, previous), records, (stable, probe))| {
-                Message::Append(Append { partition, epoch, previous, records, stable, probe })
+        (numbers(), records(), any::<(u64, u64, Option<u64>)>()).prop_map(
+            |((partition, epoch, previous), records, (stable, probe, digest))| {
+                Message::Append(Append { partition, epoch, previous, records, stable, probe, digest })
             }
         ),
         (numbers(), records(), any::<(u64, Option<u64>)>()).prop_map(

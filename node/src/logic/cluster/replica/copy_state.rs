@@ -5,6 +5,7 @@ use crate::logic::{
     cluster::{member::MemberName, message::Confirm},
 };
 
+#[allow(clippy::struct_excessive_bools)] // independent facts, not one state
 pub(super) struct CopyState {
     pub(super) name: MemberName,
     pub(super) since: u64,
@@ -20,11 +21,22 @@ pub(super) struct CopyState {
     pub(super) probe_confirmed: u64,
     pub(super) asked: Option<Millis>,
     pub(super) heard: Millis,
+    /// When it was last sent a digest, and whether the next one is due.
+    pub(super) compared: Millis,
+    pub(super) compare: bool,
 }
 
 pub(super) struct Build {
+    /// Where the next chunk starts.
     pub(super) next: u64,
-    pub(super) outstanding: bool,
+    /// A chunk was ever sent: the copy may be anywhere between then and now.
+    pub(super) begun: bool,
+    /// When the chunk was sent that is not answered yet.
+    pub(super) outstanding: Option<Millis>,
+}
+
+impl Build {
+    const ANEW: Self = Self { next: 0, begun: false, outstanding: None };
 }
 
 impl CopyState {
@@ -42,6 +54,8 @@ impl CopyState {
             probe_confirmed: 0,
             asked: None,
             heard: now,
+            compared: now,
+            compare: false,
         }
     }
 
@@ -49,13 +63,14 @@ impl CopyState {
         self.confirmed.is_none()
             || self.sent < last
             || self.probe_sent < probe
-            || self.build.as_ref().is_some_and(|build| !build.outstanding)
+            || self.compare
+            || self.build.as_ref().is_some_and(|build| build.outstanding.is_none())
     }
 
     pub(super) fn awaits_answer(&self) -> bool {
         self.confirmed.is_none_or(|confirmed| confirmed < self.sent)
             || self.probe_confirmed < self.probe_sent
-            || self.build.as_ref().is_some_and(|build| build.outstanding)
+            || self.build.as_ref().is_some_and(|build| build.outstanding.is_some())
     }
 
     /// Where a copy that does not count yet goes on.
@@ -65,11 +80,11 @@ impl CopyState {
             (None, Some(_)) => {
                 self.confirmed = Some(version);
                 self.sent = version;
-                self.build = Some(Build { next: 0, outstanding: false });
+                self.build = Some(Build::ANEW);
             }
             (Some(build), Some(from)) => {
                 if build.next != from || confirm.gap {
-                    *build = Build { next: from, outstanding: false };
+                    (build.next, build.outstanding) = (from, None);
                 }
                 self.confirmed = Some(version);
             }
@@ -86,18 +101,27 @@ impl CopyState {
     pub(super) fn rebuild(&mut self, last: u64) {
         self.confirmed = Some(last);
         self.sent = last;
-        self.build = Some(Build { next: 0, outstanding: false });
+        self.build = Some(Build::ANEW);
+    }
+
+    /// It is to be built and was sent nothing yet.
+    pub(super) fn waits_to_begin(&self) -> bool {
+        !self.counts() && self.build.as_ref().is_some_and(|build| !build.begun)
     }
 
     pub(super) fn send_again(&mut self) {
         if let Some(confirmed) = self.confirmed {
             self.sent = self.sent.min(confirmed);
         }
-        if let Some(build) = &mut self.build {
-            build.outstanding = false;
-        }
         self.probe_sent = self.probe_confirmed;
         self.asked = None;
+    }
+
+    /// A chunk that was sent no later than this is not waited for any more.
+    pub(super) fn give_up_chunk(&mut self, sent: Millis) {
+        if let Some(build) = &mut self.build {
+            build.outstanding = build.outstanding.filter(|at| *at > sent);
+        }
     }
 
     pub(super) fn counts(&self) -> bool {

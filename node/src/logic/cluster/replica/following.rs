@@ -7,6 +7,15 @@ use crate::logic::cluster::{
     table::PartitionEpoch,
 };
 
+/// What a message of the primary meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// An answer is due.
+    pub answers: bool,
+    /// The copy's entries differ from the primary's at the same change.
+    pub differs: bool,
+}
+
 #[allow(clippy::struct_excessive_bools)] // independent facts, not one state
 pub(super) struct Following {
     pub(super) epoch: PartitionEpoch,
@@ -48,12 +57,13 @@ impl Replica {
         matches!(&self.role, Role::Copy(following) if following.epoch == epoch) && epoch >= self.floor
     }
 
-    /// Live changes from the primary. Returns whether an answer is due.
-    pub fn append(&mut self, append: Append) -> bool {
+    /// Live changes from the primary.
+    pub fn append(&mut self, append: Append) -> Heard {
         if !self.accepts(append.epoch) {
-            return false;
+            return Heard::default();
         }
         let starts = append.previous;
+        let ends = append.records.last().map_or(starts, |record| record.version);
         let follows = starts == self.last || (starts.sequence < self.last.sequence && self.overlaps(&append));
         if follows {
             for record in append.records {
@@ -68,11 +78,18 @@ impl Replica {
                 self.forget_to(self.last.sequence);
             }
         }
-        let Role::Copy(following) = &mut self.role else { return false };
+        let same = append.digest.is_none_or(|digest| self.last != ends || self.store.digest() == digest);
+        let Role::Copy(following) = &mut self.role else { return Heard::default() };
+        let differs = !same && following.needs_from.is_none();
+        if differs {
+            following.needs_from = Some(0);
+        }
         following.gap |= !follows;
-        following.probe = following.probe.max(append.probe);
+        if same {
+            following.probe = following.probe.max(append.probe);
+        }
         following.confirm_due = true;
-        true
+        Heard { answers: true, differs }
     }
 
     /// Whether a batch that begins before this copy's last change contains that very change.
