@@ -479,6 +479,10 @@ impl Cluster {
             Arrival::Command(ticket, partition, words) => {
                 let random = self.rng.random();
                 let reply = process.node.submit(ticket, partition, &words, clock, random, &mut effects);
+                if reply.as_ref().is_some_and(|reply| !reply.is_error()) {
+                    let finding = self.observer.answers(process, partition.index());
+                    self.trace.found(&mut self.finding, now, finding);
+                }
                 effects.replies.extend(reply.map(|reply| (ticket, reply)));
             }
             Arrival::Datagram(bytes) => return self.datagram(place, &bytes),

@@ -167,7 +167,7 @@ impl Cluster {
         let voters = self.shape.members as u32;
         match self.class {
             Class::Moves => 1,
-            Class::Promise => {
+            Class::Promise | Class::Strong => {
                 let quorum = self.shape.member_quorum.resolve(voters);
                 (self.shape.write_quorum - 1).min(voters - quorum) as usize
             }
@@ -312,6 +312,13 @@ impl Cluster {
         }
         let pairs = if self.rng.random_bool(0.5) { vec![(a, b), (b, a)] } else { vec![(a, b)] };
         self.block(pairs);
+        if self.rng.random_bool(0.5) {
+            // Neither hears the other, although others hear both.
+            for (observer, about) in [(a, b), (b, a)] {
+                let Some(start) = self.process(about).map(|process| process.generation) else { continue };
+                self.verdict(observer, about, start, false, 400..1100);
+            }
+        }
         true
     }
 

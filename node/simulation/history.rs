@@ -79,6 +79,7 @@ fn become_quiet(cluster: &mut Cluster, limit: u64) {
 fn come_to_rest(cluster: &mut Cluster) {
     cluster.until(30_000, |cluster| cluster.faults.at_rest());
     become_quiet(cluster, REST);
+    cluster.is_one();
     cluster.until(10_000, |cluster| cluster.clients.ledger.operations >= OPERATIONS);
     // What came after was no fault: it must be quiet still, or soon again.
     become_quiet(cluster, 5000);

@@ -17,7 +17,10 @@ use mizuya_node::logic::{
 use crate::{
     cluster::Process,
     figures::Figures,
-    invariants::{Finding, no_acknowledged_write_lost, one_primary_an_epoch::Speakers, planned_moves_lose_nothing},
+    invariants::{
+        Finding, no_acknowledged_write_lost, one_primary_an_epoch::Speakers, planned_moves_lose_nothing,
+        predecessor_is_silent::Answers,
+    },
     shape::Class,
 };
 
@@ -28,6 +31,7 @@ const RECENT: usize = 3;
 pub(crate) struct Observer {
     newest: Option<Arc<Table>>,
     speakers: Speakers,
+    answers: Answers,
     /// Forwards under way, by who asked and its number: partition, and whether it writes.
     forwards: BTreeMap<(usize, u64), (usize, bool)>,
     /// Who proposed on which table.
@@ -79,6 +83,15 @@ impl Observer {
         figures.rival_proposals += u64::from(proposers.insert(epoch.proposer) && proposers.len() == 2);
     }
 
+    /// A node has answered a command at once.
+    pub(crate) fn answers(&mut self, process: &Process, partition: usize) -> Option<Finding> {
+        let routing = process.node.routing();
+        let table = routing.table.as_ref()?;
+        let assignment = &table.partitions[partition];
+        let checked = assignment.primary() == routing.me && !self.amnesia;
+        checked.then(|| self.answers.answers(table.cluster, partition, assignment.epoch)).flatten()
+    }
+
     /// A node acknowledges a write that it has executed.
     pub(crate) fn acknowledges(&mut self, process: &Process, partition: usize) -> Option<Finding> {
         let routing = process.node.routing();
@@ -124,7 +137,7 @@ impl Observer {
         self.emptied.extend(emptied);
         let lost = first.filter(|_| !self.amnesia).and_then(|partition| match class {
             Class::Moves => Some(planned_moves_lose_nothing::check_emptied(table.epoch.counter, partition)),
-            Class::Promise => Some(no_acknowledged_write_lost::check_emptied(table, partition)),
+            Class::Promise | Class::Strong => Some(no_acknowledged_write_lost::check_emptied(table, partition)),
             Class::Beyond | Class::Divided => None,
         });
         self.ended(alive, class);

@@ -1,8 +1,9 @@
 //! Wrong versions of the logic. Each text must stand exactly once in its file, under `node/src/logic`.
 
 use crate::invariants::{
-    copies_are_equal, copies_come_back, no_acknowledged_write_lost, no_miss_by_a_move, no_old_value_returns,
-    no_read_goes_back, one_primary_an_epoch, one_table, only_own_values, planned_moves_lose_nothing, within_limits,
+    copies_are_equal, copies_come_back, linearizable, no_acknowledged_write_lost, no_miss_by_a_move,
+    no_old_value_returns, no_read_goes_back, one_primary_an_epoch, one_table, only_own_values,
+    planned_moves_lose_nothing, predecessor_is_silent, within_limits,
 };
 
 /// One wrong version.
@@ -41,7 +42,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "silent_copies_not_waited_for",
         "cluster/replica/primary.rs",
-        (".filter(|copy| copy.counts()).all(|copy| copy.has(sequence))", ".filter(|copy| copy.counts()).all(|_| true)"),
+        ("holders >= self.write_quorum && self.survives(sequence)", "holders >= self.write_quorum"),
         no_acknowledged_write_lost::NAME,
     ),
     mutant(
@@ -148,6 +149,33 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_old_value_returns::NAME,
     ),
     mutant(
+        "lease_not_waited_for",
+        "node/tables.rs",
+        (
+            "control.taking.as_ref().filter(|taking| taking.leases_until <= clock.now)",
+            "control.taking.as_ref().filter(|taking| taking.leases_until.0 < u64::MAX)",
+        ),
+        predecessor_is_silent::NAME,
+    ),
+    mutant(
+        "old_owner_goes_on",
+        "cluster/replica/commands.rs",
+        ("if primary.frozen.is_some() {", "if primary.frozen == Some(Millis(0)) {"),
+        predecessor_is_silent::NAME,
+    ),
+    mutant(
+        "older_table_obeyed",
+        "cluster/voter.rs",
+        ("is_some_and(|known| known.epoch >= table.epoch)", "is_some_and(|known| known.epoch == table.epoch)"),
+        predecessor_is_silent::NAME,
+    ),
+    mutant(
+        "epoch_not_checked_by_primaries",
+        "cluster/replica/stream.rs",
+        ("if confirm.epoch != primary.epoch || confirm.refused {", "if confirm.refused {"),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
         "consent_of_the_loser_skipped",
         "cluster/proposer.rs",
         ("!table.is_live(side) || answers.contains(&side)", "!table.is_live(side) || answers.len() < 99"),
@@ -229,6 +257,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "cluster/replica/commands.rs",
         ("if primary.read_quorum <= 1 {", "if primary.read_quorum < u32::MAX as usize {"),
         no_read_goes_back::NAME,
+    ),
+    mutant(
+        "read_answered_before_what_it_read_is_safe",
+        "cluster/replica/commands.rs",
+        ("|| !primary.survives(read.sequence) {", "{"),
+        linearizable::NAME,
+    ),
+    mutant(
+        "write_of_unknown_outcome_sent_again",
+        "node/forwards.rs",
+        (
+            "Access::Write => self.reply(request.origin, outcome_unknown(request.partition), effects),",
+            "Access::Write => self.wait(Waiting { request, deadline: clock + UNREACHABLE_HOLD, epoch: 0 }, effects),",
+        ),
+        linearizable::NAME,
     ),
     mutant(
         "numbers_of_forwards_come_again",
