@@ -27,9 +27,15 @@ pub(crate) struct Played {
 
 /// Plays the history of a seed.
 pub(crate) fn play(seed: u64, trace: Trace) -> Played {
+    play_with(seed, trace, |_| ())
+}
+
+/// Plays it after `prepare` has changed the cluster that has not begun yet.
+pub(crate) fn play_with(seed: u64, trace: Trace, prepare: impl FnOnce(&mut Cluster)) -> Played {
     let mut rng = StdRng::seed_from_u64(seed);
     let (class, shape) = Class::draw(&mut rng);
     let mut cluster = Cluster::new(class, shape, rng, trace);
+    prepare(&mut cluster);
     if cluster.until(30_000, Cluster::is_quiet) {
         cluster.load(true);
         cluster.run(300);
@@ -87,7 +93,8 @@ fn come_to_rest(cluster: &mut Cluster) {
         // Entries expire and go for want of room at any time: what follows from that may just be under way.
         let settled =
             |cluster: &Cluster| copies_are_equal::check(cluster).or_else(|| within_limits::check_at_rest(cluster));
-        if !cluster.until(3000, |cluster| settled(cluster).is_none()) {
+        // A forward whose asker has ended waits out its 6 s.
+        if !cluster.until(7000, |cluster| settled(cluster).is_none()) {
             cluster.find(settled(cluster));
         }
     }

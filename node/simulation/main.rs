@@ -13,6 +13,7 @@
 mod client;
 mod cluster;
 mod detector;
+mod disk;
 mod faults;
 mod figures;
 mod histories;
@@ -27,3 +28,4 @@ mod queue;
 mod scenarios;
 mod shape;
 mod trace;
+mod volumes;

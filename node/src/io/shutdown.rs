@@ -76,6 +76,9 @@ pub async fn leave(running: Running, settle: Duration) {
     runtime.closing().cancel();
     until(Instant::now() + CLOSE_TIMEOUT, || runtime.connection_count() == 0).await;
     say_goodbye(&runtime).await;
+    if let Some(volume) = runtime.volume() {
+        volume.write_final().await;
+    }
     running.stop().await;
     tracing::info!(after_ms = began.elapsed().as_millis() as u64, "left");
 }

@@ -136,6 +136,7 @@ fn config(name: &MemberName, all: &[MemberName], member_quorum: MemberQuorum, ge
         max_bytes: 1 << 20,
         bootstrap_timeout: Duration::from_secs(10),
         rejoin_timeout: Duration::from_mins(1),
+        restore: None,
     }
 }
 

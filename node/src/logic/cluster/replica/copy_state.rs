@@ -5,6 +5,7 @@ use crate::logic::{
     cluster::{member::MemberName, message::Confirm},
 };
 
+#[allow(clippy::struct_excessive_bools)] // independent facts, not one state
 pub(super) struct CopyState {
     pub(super) name: MemberName,
     pub(super) since: u64,
@@ -16,6 +17,8 @@ pub(super) struct CopyState {
     pub(super) confirmed: Option<u64>,
     pub(super) sent: u64,
     pub(super) build: Option<Build>,
+    /// It has entries of its own that may be the right ones.
+    pub(super) holds: bool,
     pub(super) probe_sent: u64,
     pub(super) probe_confirmed: u64,
     pub(super) asked: Option<Millis>,
@@ -25,6 +28,39 @@ pub(super) struct CopyState {
 pub(super) struct Build {
     pub(super) next: u64,
     pub(super) outstanding: bool,
+    pub(super) step: Step,
+}
+
+/// What a copy that is being built hears next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// What the primary has, to be compared.
+    Compare,
+    /// The entries of one range that differs.
+    Range,
+    /// Entries.
+    Chunk,
+}
+
+impl Build {
+    fn from_start(holds: bool) -> Self {
+        let step = if holds { Step::Compare } else { Step::Chunk };
+        Self { next: 0, outstanding: false, step }
+    }
+
+    fn at(next: u64, confirm: &Confirm) -> Self {
+        let step = match (confirm.holds, confirm.differs) {
+            (true, true) => Step::Range,
+            (true, false) => Step::Compare,
+            (false, _) => Step::Chunk,
+        };
+        Self { next, outstanding: false, step }
+    }
+
+    /// Whether it takes the copy to where the stream is now.
+    pub(super) fn restarts(&self) -> bool {
+        self.next == 0 && !self.outstanding && self.step != Step::Range
+    }
 }
 
 impl CopyState {
@@ -38,6 +74,7 @@ impl CopyState {
             confirmed: None,
             sent: 0,
             build: None,
+            holds: false,
             probe_sent: 0,
             probe_confirmed: 0,
             asked: None,
@@ -65,11 +102,12 @@ impl CopyState {
             (None, Some(_)) => {
                 self.confirmed = Some(version);
                 self.sent = version;
-                self.build = Some(Build { next: 0, outstanding: false });
+                self.build = Some(Build::from_start(confirm.holds));
             }
             (Some(build), Some(from)) => {
-                if build.next != from || confirm.gap {
-                    *build = Build { next: from, outstanding: false };
+                let differs = confirm.differs && build.step == Step::Compare;
+                if build.next != from || confirm.gap || differs {
+                    *build = Build::at(from, confirm);
                 }
                 self.confirmed = Some(version);
             }
@@ -86,7 +124,7 @@ impl CopyState {
     pub(super) fn rebuild(&mut self, last: u64) {
         self.confirmed = Some(last);
         self.sent = last;
-        self.build = Some(Build { next: 0, outstanding: false });
+        self.build = Some(Build::from_start(self.holds));
     }
 
     pub(super) fn send_again(&mut self) {

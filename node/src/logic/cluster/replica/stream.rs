@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use super::{CHUNK_BYTES, Due, MAX_LOG_BYTES, RESEND, Replica, Role, copy_state::CopyState, record_bytes};
+use super::{
+    CHUNK_BYTES, Due, MAX_LOG_BYTES, RANGE_BYTES, RANGES, RESEND, Replica, Role,
+    copy_state::{Build, CopyState, Step},
+    record_bytes,
+};
 use crate::logic::{
     clock::{Clock, Millis},
     cluster::{
         member::{MemberId, MemberName},
-        message::{Append, Chunk, Claim, Confirm, Message, Record},
+        message::{Append, Chunk, Claim, Confirm, Digests, Message, Record},
         table::Version,
     },
 };
@@ -50,8 +54,8 @@ impl Replica {
             return (vec![append(last, Vec::new())], false);
         }
         let mut messages = Vec::new();
-        if copy.build.as_ref().is_some_and(|build| build.next == 0 && !build.outstanding) {
-            // The first chunk takes the copy to where the stream is now.
+        if copy.build.as_ref().is_some_and(Build::restarts) {
+            // The first one takes the copy to where the stream is now.
             copy.sent = last.sequence;
         }
         if copy.sent < last.sequence || copy.probe_sent < probe {
@@ -76,12 +80,22 @@ impl Replica {
         }
         let streamed = copy.sent == last.sequence;
         if let Some(build) = copy.build.as_mut().filter(|build| streamed && !build.outstanding) {
-            let (entries, next) = self.store.read_from(build.next, CHUNK_BYTES.min(max_bytes));
             build.outstanding = true;
             copy.asked = Some(now);
+            let (at, from) = (last, build.next);
+            let bytes = match build.step {
+                Step::Compare => {
+                    let ranges = self.store.digests(from, RANGE_BYTES, RANGES);
+                    messages.push(Message::Digests(Digests { partition, epoch, at, from, ranges }));
+                    return (messages, false);
+                }
+                Step::Range => RANGE_BYTES,
+                Step::Chunk => CHUNK_BYTES.min(max_bytes),
+            };
+            let (entries, next) = self.store.read_from(from, bytes);
             self.moved.0 += entries.len() as u64;
             self.moved.1 += entries.iter().map(|record| record_bytes(record) as u64).sum::<u64>();
-            messages.push(Message::Chunk(Chunk { partition, epoch, at: last, from: build.next, next, entries }));
+            messages.push(Message::Chunk(Chunk { partition, epoch, at, from, next, entries }));
         }
         (messages, !streamed)
     }
@@ -96,6 +110,7 @@ impl Replica {
         }
         let Some(copy) = primary.copies.get_mut(&from) else { return false };
         copy.heard = now;
+        copy.holds = confirm.holds;
         copy.probe_confirmed = copy.probe_confirmed.max(confirm.probe);
         if known && !copy.counts() {
             copy.place(confirm);
