@@ -10,4 +10,5 @@ mod quickstart;
 mod roll;
 mod scale;
 mod sharing;
+mod storage;
 mod validation;
