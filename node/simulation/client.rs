@@ -98,7 +98,7 @@ impl Cluster {
             return self.later(self.now + 100, Event::Client(client));
         }
         let node = alive[self.rng.random_range(0..alive.len())];
-        let name = Name { map: u8::from(self.rng.random_ratio(1, 5)), key: self.rng.random_range(0..KEYS) };
+        let name = Name { map: u8::from(self.rng.random_ratio(1, 5)), key: self.any_key() };
         self.clients.ledger.operations += 1;
         let (value, ttl) = match self.rng.random_range(0..20) {
             0..9 => return self.read(node, name, Some(client)),
@@ -111,6 +111,12 @@ impl Cluster {
         let place = self.clients.ledger.write(name, write);
         let words = words(name, value, ttl);
         self.ask(Asked { client: Some(client), node, name, write: Some(place), since: self.now }, words);
+    }
+
+    /// Some keys are asked for more often, so that commands for one key meet.
+    fn any_key(&mut self) -> u32 {
+        let hot = self.rng.random_ratio(1, 3);
+        self.rng.random_range(0..if hot { 2 } else { KEYS })
     }
 
     fn read(&mut self, node: usize, name: Name, client: Option<usize>) {
@@ -144,9 +150,10 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn answered(&mut self, node: usize, ticket: Ticket, reply: &Reply) {
+    /// A node answers a client: by itself, or with what another one said (`relayed`).
+    pub(crate) fn answered(&mut self, node: usize, ticket: Ticket, reply: &Reply, relayed: bool) {
         let Some(asked) = self.clients.open.remove(&ticket.request) else { return };
-        if asked.write.is_some() && !reply.is_error() {
+        if asked.write.is_some() && !reply.is_error() && !relayed {
             let finding = self.process_and_observer(node, |process, observer| {
                 observer.acknowledges(process, partition(asked.name).index())
             });
@@ -186,6 +193,8 @@ impl Cluster {
             let text = format!("{:?} is refused although all is quiet: {text}", asked.name);
             self.find(Some(Finding::new(one_table::NAME, text)));
         }
+        self.trace
+            .say(self.now, || format!("node-{} refuses {:?} since {}: {text}", asked.node, asked.name, asked.since));
         self.clients.refusals.push(text.to_owned());
         let Some(place) = asked.write else { return };
         let unknown = text.starts_with("OUTCOMEUNKNOWN");

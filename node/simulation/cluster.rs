@@ -7,6 +7,7 @@ use mizuya_node::logic::{
     cluster::{
         member::{Generation, MemberName, State},
         membership::Membership,
+        message::Message,
         table::{Live, Table},
     },
     node::{Config, Effects, Identity, Node},
@@ -31,7 +32,6 @@ use crate::{
 pub(crate) const PARTITIONS: u16 = 6;
 const TICK: u64 = 20;
 const WALL: u64 = 1_790_000_000_000;
-const FRAME_BYTES: usize = 64 << 10;
 /// Between two looks of a node at whom it should have a stream to.
 const LOOK: u64 = 60;
 
@@ -147,10 +147,7 @@ impl Cluster {
     }
 
     pub(crate) fn find(&mut self, finding: Option<Finding>) {
-        if let (None, Some(finding)) = (&self.finding, finding) {
-            self.trace.say(self.now, || format!("FOUND {}: {}", finding.invariant, finding.text));
-            self.finding = Some(finding);
-        }
+        self.trace.found(&mut self.finding, self.now, finding);
     }
 
     // ---- time
@@ -409,16 +406,14 @@ impl Cluster {
         let clock = process.skew.read(self.now);
         loop {
             let Some(process) = self.places[from].as_deref() else { return };
-            let mut messages = process.node.take_messages(&self.names[to], FRAME_BYTES, clock);
+            let mut messages = process.node.take_messages(&self.names[to], self.shape.frame_bytes, clock);
             if messages.is_empty() {
                 break;
             }
             for message in &mut messages {
                 deadlines(message, |expires| Millis(expires.since(clock.now)));
                 let finding = self.observer.said(process, (from, to), message, &mut self.figures);
-                if let (None, Some(finding)) = (&self.finding, finding) {
-                    self.finding = Some(finding);
-                }
+                self.trace.found(&mut self.finding, self.now, finding);
             }
             let dies = self.faults.is_moment(from, &messages);
             self.trace.frame(self.now, from, to, &messages);
@@ -459,7 +454,7 @@ impl Cluster {
             return process.inbox.push(arrival);
         }
         let clock = process.skew.read(now);
-        let mut effects = Effects::default();
+        let (mut effects, mut relayed) = (Effects::default(), Vec::new());
         let names = &self.names;
         let news = match &arrival {
             Arrival::StreamUp(peer) => Some((*peer, true)),
@@ -481,7 +476,10 @@ impl Cluster {
                 for mut message in messages {
                     deadlines(&mut message, |left| Millis(clock.now.0 + left.0));
                     let random = self.rng.random();
+                    let answer = matches!(message, Message::Forwarded { .. });
+                    let known = effects.replies.len();
                     process.node.receive(&names[from], generation, message, clock, random, &mut effects);
+                    relayed.extend(effects.replies.drain(if answer { known } else { effects.replies.len() }..));
                 }
             }
             Arrival::Command(ticket, partition, words) => {
@@ -492,6 +490,9 @@ impl Cluster {
             Arrival::Datagram(bytes) => return self.datagram(place, &bytes),
         }
         self.carry_out(place, effects);
+        for (ticket, reply) in relayed {
+            self.answered(place, ticket, &reply, true);
+        }
         if let Some((peer, works)) = news {
             self.stream_news(place, &self.names[peer].clone(), works);
         }
@@ -513,7 +514,7 @@ impl Cluster {
             self.table_changed(place);
         }
         for (ticket, reply) in effects.replies {
-            self.answered(place, ticket, &reply);
+            self.answered(place, ticket, &reply, false);
         }
         if let Some(reason) = effects.fatal {
             self.note(|| format!("node-{place} must start anew: {reason}"));

@@ -16,6 +16,8 @@ pub(crate) const OPERATIONS: u64 = 200;
 pub(crate) const FAULTS: u64 = 3;
 /// How long a cluster may take to come to rest after the last fault.
 const REST: u64 = 60_000;
+/// How long what waits may still wait when nothing is asked any more: longer than a forward and a hold.
+const SETTLING: u64 = 8500;
 
 pub(crate) struct Played {
     pub(crate) class: Class,
@@ -90,11 +92,11 @@ fn come_to_rest(cluster: &mut Cluster) {
         let unrest = one_table::check(cluster, REST).or_else(|| copies_come_back::check(cluster, REST));
         cluster.find(unrest);
         cluster.verify();
-        // Entries expire and go for want of room at any time: what follows from that may just be under way.
+        // Entries expire and go for want of room at any time: what follows from that may just be under way. And a command
+        // whose asker asks no more is given up only when the time of a forward is over.
         let settled =
             |cluster: &Cluster| copies_are_equal::check(cluster).or_else(|| within_limits::check_at_rest(cluster));
-        // A forward whose asker has ended waits out its 6 s.
-        if !cluster.until(7000, |cluster| settled(cluster).is_none()) {
+        if !cluster.until(SETTLING, |cluster| settled(cluster).is_none()) {
             cluster.find(settled(cluster));
         }
     }

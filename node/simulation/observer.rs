@@ -1,7 +1,7 @@
 //! Sees what nodes say to each other and which tables come into force, and compares it with what must not happen.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -21,6 +21,9 @@ use crate::{
     shape::Class,
 };
 
+/// Tables that may come into force while one acknowledgement is under way.
+const RECENT: usize = 3;
+
 #[derive(Default)]
 pub(crate) struct Observer {
     newest: Option<Arc<Table>>,
@@ -35,8 +38,8 @@ pub(crate) struct Observer {
     pub(crate) remembers: bool,
     /// Partitions that start empty in the newest table, where that is allowed.
     pub(crate) emptied: Vec<usize>,
-    /// Copies in sync in the table before the newest.
-    before: Vec<usize>,
+    /// Copies in sync in the tables before the newest: an acknowledgement may be under way while tables change.
+    before: VecDeque<Vec<usize>>,
 }
 
 impl Observer {
@@ -78,7 +81,7 @@ impl Observer {
         figures.rival_proposals += u64::from(proposers.insert(epoch.proposer) && proposers.len() == 2);
     }
 
-    /// A node acknowledges a write, if it is the one that executed it.
+    /// A node acknowledges a write that it has executed.
     pub(crate) fn acknowledges(&mut self, process: &Process, partition: usize) -> Option<Finding> {
         let routing = process.node.routing();
         let table = routing.table.as_ref()?;
@@ -86,7 +89,8 @@ impl Observer {
         if assignment.primary() != routing.me {
             return None;
         }
-        let copies = assignment.in_sync().count().max(self.before.get(partition).copied().unwrap_or(0));
+        let copies =
+            assignment.in_sync().count().max(self.before.iter().map(|copies| copies[partition]).max().unwrap_or(0));
         no_acknowledged_write_lost::check_acknowledgement(copies, table.live.write_quorum, partition)
             .or_else(|| self.speakers.speaks(table.cluster, partition, assignment.epoch, process.generation))
     }
@@ -110,7 +114,8 @@ impl Observer {
         }
         figures.tables += 1;
         Self::count(&before, table, figures);
-        self.before = before.partitions.iter().map(|assignment| assignment.in_sync().count()).collect();
+        self.before.push_front(before.partitions.iter().map(|assignment| assignment.in_sync().count()).collect());
+        self.before.truncate(RECENT);
         let pairs = before.partitions.iter().zip(&table.partitions).enumerate();
         let emptied: Vec<usize> = pairs
             .filter(|(_, (former, now))| no_acknowledged_write_lost::emptied(former, now))

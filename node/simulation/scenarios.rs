@@ -2,6 +2,8 @@
 
 use mizuya_node::logic::cluster::member::{Intent, State};
 use mizuya_node::logic::cluster::message::Change;
+use mizuya_node::logic::cluster::table::Live;
+use mizuya_wire::quorum::MemberQuorum;
 
 use crate::cluster::{Cluster, PARTITIONS, name};
 use crate::history::play;
@@ -89,6 +91,24 @@ fn a_drain_that_is_turned_back_leaves_nothing_cordoned() {
     cluster.run(300);
     cluster.change(2, Change::SetState(name(2), State::Active));
     cluster.within("all active again", 20_000, |c| c.is_quiet() && c.primaries(2) == 2);
+    cluster.is_fine_and_refused_nothing();
+}
+
+/// Copies are built first; the quorums rise when they are there.
+#[test]
+fn a_higher_factor_and_quorum_refuse_no_command_while_the_copies_are_built() {
+    let mut cluster = Cluster::settled(Shape::THREE, 40);
+    cluster.load(true);
+    cluster.run(500);
+    for (generation, factor, quorum) in [(10, 3, 3), (11, 1, 1), (12, 3, 2)] {
+        let live = Live { generation, factor, read_quorum: 1, write_quorum: quorum, member_quorum: MemberQuorum::Auto };
+        cluster.change(0, Change::Settings(live));
+        cluster.within("the settings are in force", 20_000, |c| {
+            let table = |place| c.node(place).and_then(|node| node.routing().table.clone());
+            (0..3).all(|place| table(place).is_some_and(|table| table.live == live))
+        });
+        cluster.run(500);
+    }
     cluster.is_fine_and_refused_nothing();
 }
 

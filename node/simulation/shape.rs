@@ -15,6 +15,8 @@ pub(crate) struct Shape {
     pub(crate) gossip: bool,
     /// Budget of all entries of one member.
     pub(crate) max_bytes: u64,
+    /// About how many bytes of messages one frame carries: when few, copies are built in many chunks.
+    pub(crate) frame_bytes: usize,
 }
 
 /// No memory limit that matters here.
@@ -30,6 +32,7 @@ impl Shape {
         member_quorum: MemberQuorum::Auto,
         gossip: false,
         max_bytes: ROOMY,
+        frame_bytes: 64 << 10,
     };
 
     fn random(rng: &mut StdRng, class: Class) -> Self {
@@ -58,7 +61,8 @@ impl Shape {
             write_quorum,
             member_quorum: if two_of_two { MemberQuorum::Fixed(2) } else { MemberQuorum::Auto },
             gossip: rng.random_ratio(1, 4),
-            max_bytes: if rng.random_ratio(1, 10) { 6_000 } else { ROOMY },
+            max_bytes: if rng.random_ratio(1, 10) { 2_000 } else { ROOMY },
+            frame_bytes: if rng.random_bool(0.5) { 300 } else { 64 << 10 },
         }
     }
 }

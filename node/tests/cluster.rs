@@ -7,6 +7,9 @@ mod support;
 #[path = "cluster/leaving.rs"]
 mod leaving;
 
+#[path = "cluster/departing.rs"]
+mod departing;
+
 use std::time::{Duration, Instant};
 
 use mizuya_node::io::shutdown;

@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Bytes that an image of ours may have: it is pulled to every machine that may run a pod.
+const LARGEST: u64 = 40_000_000;
 /// Hex digits of a hash that name an archive.
 const NAME_DIGITS: usize = 16;
 /// Where buildah leaves something, whatever folders it is told to use.
@@ -38,7 +40,14 @@ pub fn ours(tag: &str) -> Result<Vec<PathBuf>> {
         if !binary.exists() {
             bail!("{} is missing: `cargo build --profile ci --workspace --bins` makes it", binary.display());
         }
-        build(&workspace.join(folder).join("Containerfile"), &binary, &format!("localhost/mizuya/{folder}:{tag}"))
+        let reference = format!("localhost/mizuya/{folder}:{tag}");
+        let archive = build(&workspace.join(folder).join("Containerfile"), &binary, &reference)?;
+        let bytes = archive.metadata()?.len();
+        println!("{reference}: {:.1} MB", bytes as f64 / 1e6);
+        if bytes > LARGEST {
+            bail!("{reference} has {bytes} bytes, more than the {LARGEST} that are allowed");
+        }
+        Ok(archive)
     };
     OURS.into_iter().map(archive).collect()
 }

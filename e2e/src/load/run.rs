@@ -120,13 +120,13 @@ impl Load {
             retried: 0,
             error_texts: Vec::new(),
         };
+        if let Err(error) = remove_keys(&options).await {
+            println!("removing the keys once more: {error:#}");
+            remove_keys(&options).await?;
+        }
         let mut connections = Vec::new();
         for _ in 0..=options.connections {
             connections.push(Connection::open(options.address).await?);
-        }
-        if let Some(first) = connections.first_mut() {
-            let left = (0..options.keys).map(|key| vec!["DEL".to_owned(), name(&options.prefix, Key(key))]);
-            first.exchange(&left.collect::<Vec<Command>>(), |_, _| {}).await?;
         }
         let shared = Arc::new(Shared {
             options,
@@ -267,6 +267,12 @@ impl Shared {
             examples,
         }
     }
+}
+
+async fn remove_keys(options: &Options) -> Result<()> {
+    let removals = (0..options.keys).map(|key| vec!["DEL".to_owned(), name(&options.prefix, Key(key))]);
+    let mut connection = Connection::open(options.address).await?;
+    connection.exchange(&removals.collect::<Vec<Command>>(), |_, _| {}).await
 }
 
 /// One connection's part of the load.

@@ -191,6 +191,15 @@ impl Cache {
         pods.get(pod).await?.uid().with_context(|| format!("{pod} has no uid"))
     }
 
+    /// Which pods there are, in the order of their names: another one under the same name differs.
+    pub async fn pod_uids(&self) -> Result<Vec<String>> {
+        let mut uids = Vec::new();
+        for pod in self.pod_names().await? {
+            uids.push(self.pod_uid(&pod).await?);
+        }
+        Ok(uids)
+    }
+
     /// Waits until as many pods are up as the spec asks for and no other one exists.
     pub async fn pods_up(&self, count: usize, limit: Duration) -> Result<()> {
         let pods: Api<Pod> = self.api();

@@ -9,6 +9,9 @@ use std::time::Instant;
 
 /// Writes before something is done to the cache, and after it: each key is written about once in them.
 const WRITES_AROUND: u64 = 12_000;
+/// Writes a second below which a load tells nothing. More are offered; how many come of it depends on what else the
+/// machine does, and the report says so.
+const LEAST_RATE: u64 = 500;
 
 /// A cache under load, with its watches.
 #[derive(Debug)]
@@ -79,7 +82,7 @@ impl Outcome {
     pub fn require_unfelt(&self) -> Result<()> {
         self.require_sound()?;
         ensure!(self.report.errors == 0, "{}\n{}", self.report, self.report.examples.join("\n"));
-        ensure!(self.report.rate() >= 2_000, "the load was too slow to tell: {}", self.report);
+        ensure!(self.report.rate() >= LEAST_RATE, "the load was too slow to tell: {}", self.report);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 mod a_cache_at_rest;
 mod clients;
 mod identity;
+mod live_changes;
 mod pod_loss;
 mod quickstart;
 mod roll;

@@ -58,7 +58,7 @@ fn scale_from_2_to_4_loses_nothing_and_is_not_felt() {
 fn scale_from_4_to_2_and_back_to_4_in_the_middle_removes_nothing() {
     scenario("scale-4-2-4", LIMIT, async |scenario| {
         let cache = cache_of(scenario, 4).await?;
-        let before = uids(&cache).await?;
+        let before = cache.pod_uids().await?;
         let load = UnderLoad::begin(&cache, Retries::Off).await?;
         cache.scale(2).await?;
         let drain = |object: &DynamicObject| object.data.pointer("/status/drain/pod").cloned();
@@ -70,7 +70,7 @@ fn scale_from_4_to_2_and_back_to_4_in_the_middle_removes_nothing() {
         scenario.say(&outcome.report);
         outcome.require_unfelt()?;
         outcome.require_one_down_at_most(5)?;
-        ensure!(uids(&cache).await? == before, "a pod was replaced");
+        ensure!(cache.pod_uids().await? == before, "a pod was replaced");
         for status in nodes::statuses(&cache).await? {
             for member in status.members {
                 ensure!(member.state() == MemberState::Active, "{} is left {:?}", member.name, member.state());
@@ -149,12 +149,4 @@ async fn scaled(cache: &Cache, replicas: i32) -> Result<()> {
 
 fn progress(object: &DynamicObject) -> Option<String> {
     object.data.pointer("/status/progress")?.as_str().map(str::to_owned)
-}
-
-async fn uids(cache: &Cache) -> Result<Vec<String>> {
-    let mut uids = Vec::new();
-    for pod in cache.pod_names().await? {
-        uids.push(cache.pod_uid(&pod).await?);
-    }
-    Ok(uids)
 }

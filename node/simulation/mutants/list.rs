@@ -75,7 +75,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "late_claim_accepted",
         "cluster/next_table.rs",
         ("copy.member == claim.member && copy.since == claim.since", "copy.member == claim.member"),
-        copies_are_equal::NAME,
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "claim_of_an_older_epoch_accepted",
+        "cluster/next_table.rs",
+        ("if assignment.epoch != claim.epoch {", "if assignment.epoch < claim.epoch {"),
+        no_acknowledged_write_lost::NAME,
     ),
     mutant(
         "gap_ignored",
@@ -83,15 +89,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         (
             "let follows = starts == self.last || (starts.sequence < self.last.sequence && self.overlaps(&append));",
             "let follows = starts.sequence < u64::MAX || self.overlaps(&append);\n        self.last.sequence = self.last.sequence.max(starts.sequence);",
-        ),
-        copies_are_equal::NAME,
-    ),
-    mutant(
-        "epoch_not_checked_by_copies",
-        "cluster/replica/following.rs",
-        (
-            "matches!(&self.role, Role::Copy(following) if following.epoch == epoch) && epoch >= self.floor",
-            "matches!(&self.role, Role::Copy(following) if following.epoch >= epoch || epoch >= self.floor)",
         ),
         copies_are_equal::NAME,
     ),
@@ -111,13 +108,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),",
             "Access::Write => Some(executed.reply),",
         ),
-        no_old_value_returns::NAME,
+        no_acknowledged_write_lost::NAME,
     ),
     mutant(
         "sync_keeps_what_the_primary_lacks",
         "cluster/replica/following.rs",
         ("self.start_from(chunk.at);", "self.restart_log(chunk.at);"),
-        no_old_value_returns::NAME,
+        copies_are_equal::NAME,
     ),
     mutant(
         "time_to_live_by_the_wall_clock",
@@ -151,25 +148,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_old_value_returns::NAME,
     ),
     mutant(
-        "lease_not_waited_for",
-        "node/tables.rs",
-        (
-            "control.taking.as_ref().filter(|taking| taking.leases_until <= clock.now)",
-            "control.taking.as_ref().filter(|taking| taking.leases_until.0 < u64::MAX)",
-        ),
-        no_old_value_returns::NAME,
-    ),
-    mutant(
         "consent_of_the_loser_skipped",
         "cluster/proposer.rs",
-        ("assignment.from.into_iter().chain(assignment.primary())", "assignment.primary().into_iter()"),
-        no_old_value_returns::NAME,
-    ),
-    mutant(
-        "old_owner_goes_on",
-        "cluster/replica/commands.rs",
-        ("if primary.frozen.is_some() {", "if primary.frozen == Some(Millis(0)) {"),
-        no_miss_by_a_move::NAME,
+        ("!table.is_live(side) || answers.contains(&side)", "!table.is_live(side) || answers.len() < 99"),
+        no_acknowledged_write_lost::NAME,
     ),
     mutant(
         "leaver_does_not_wait_for_its_copies",
@@ -190,7 +172,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "highest_table_ignored",
         "cluster/proposer.rs",
-        ("            *highest = table;\n", "            let _ = table;\n"),
+        ("            *highest = table;\n", "            drop(table);\n"),
         one_primary_an_epoch::NAME,
     ),
     mutant(
@@ -206,20 +188,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "if !first_of_cluster && table.epoch < self.promised {",
             "if !first_of_cluster && table.epoch < Epoch::default() {",
         ),
-        one_primary_an_epoch::NAME,
+        no_acknowledged_write_lost::NAME,
     ),
     mutant(
         "voter_without_memory_votes",
         "cluster/proposer.rs",
         ("|| (voted > 0 && all(table, answers, replaced))", "|| voted > 0 && !replaced.is_empty()"),
-        one_primary_an_epoch::NAME,
+        one_table::NAME,
     ),
     mutant(
         "table_not_told_to_those_who_missed_it",
         "node/control.rs",
         (
-            "        if ours > theirs {\n            self.send_table(control, from, effects);\n        } else if theirs > ours {",
-            "        if theirs > ours {",
+            "if ours > theirs {\n            self.send_table(control, from, effects);\n        } else if theirs > ours {",
+            "if ours > theirs && ours < theirs {",
         ),
         one_table::NAME,
     ),
@@ -249,15 +231,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_read_goes_back::NAME,
     ),
     mutant(
-        "reply_to_a_former_start_accepted",
+        "numbers_of_forwards_come_again",
         "node/forwards.rs",
-        ("Self { next: generation, open: BTreeMap::new() }", "Self { next: generation % 2, open: BTreeMap::new() }"),
+        ("let id = forwards.next.wrapping_add(1);", "let id = forwards.next.wrapping_add(1) % 4;"),
         only_own_values::NAME,
     ),
     mutant(
         "maps_share_their_keys",
         "store/mod.rs",
-        ("|node| node.map == id && *node.key == *key", "|node| node.map.max(id) >= id && *node.key == *key"),
+        (
+            "|node| node.map == id && *node.key == *key",
+            "|node| (node.map == id || node.map != id) && *node.key == *key",
+        ),
         only_own_values::NAME,
     ),
 ];

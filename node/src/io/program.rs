@@ -2,12 +2,14 @@
 
 use std::{path::Path, process::ExitCode};
 
+use mizuya_wire::settings::Settings;
+
 use super::{
     arguments::{self, Arguments, Command, Effective, Run},
     log, own_address,
-    runtime::{Listeners, Runtime, Start},
+    runtime::{Listeners, Running, Runtime, Start},
     security,
-    shutdown::{self, End},
+    shutdown::{self, End, Signals},
 };
 
 /// Ends with this code when the process must start anew.
@@ -54,21 +56,12 @@ fn node(run: &Run) -> anyhow::Result<ExitCode> {
     let zone = run.zone.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let end = runtime.block_on(async {
-        for peer in own_address::drop_own(&mut settings).await {
-            tracing::info!(peer, "this peer is the member itself");
-        }
-        let listeners = Listeners::bind(&settings).await?;
-        let running = Runtime::start(Start { settings, zone }, listeners)?;
-        let identity = running.runtime().identity().clone();
-        tracing::info!(
-            name = %identity.name,
-            mode = running.runtime().mode(),
-            clients = identity.client_port,
-            peers = identity.peer_port,
-            version = env!("CARGO_PKG_VERSION"),
-            "started"
-        );
-        anyhow::Ok(shutdown::until_signal(running).await?)
+        let mut signals = Signals::listen()?;
+        let running = tokio::select! {
+            running = start(&mut settings, zone) => running?,
+            () = signals.next() => return anyhow::Ok(End::Left),
+        };
+        Ok(shutdown::until_signal(running, &mut signals).await)
     })?;
     runtime.shutdown_background();
     Ok(match end {
@@ -76,4 +69,22 @@ fn node(run: &Run) -> anyhow::Result<ExitCode> {
         End::Hurried => ExitCode::FAILURE,
         End::MustRestart(_) => ExitCode::from(RESTART),
     })
+}
+
+async fn start(settings: &mut Settings, zone: String) -> anyhow::Result<Running> {
+    for peer in own_address::drop_own(settings).await {
+        tracing::info!(peer, "this peer is the member itself");
+    }
+    let listeners = Listeners::bind(settings).await?;
+    let running = Runtime::start(Start { settings: settings.clone(), zone }, listeners)?;
+    let identity = running.runtime().identity();
+    tracing::info!(
+        name = %identity.name,
+        mode = running.runtime().mode(),
+        clients = identity.client_port,
+        peers = identity.peer_port,
+        version = env!("CARGO_PKG_VERSION"),
+        "started"
+    );
+    Ok(running)
 }

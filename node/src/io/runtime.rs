@@ -178,6 +178,15 @@ pub struct Runtime {
     volume: Option<Volume>,
 }
 
+/// Commands of one connection that came together.
+pub struct Batch {
+    /// When they came.
+    pub clock: Clock,
+    random: u64,
+    /// What they want done.
+    pub effects: Effects,
+}
+
 impl Runtime {
     /// Starts a node on these sockets. It runs until it is stopped or dropped.
     pub fn start(start: Start, listeners: Listeners) -> Result<Running, StartError> {
@@ -229,16 +238,32 @@ impl Runtime {
 
     /// A client's command for one partition. None: the reply comes later to the connection's sender.
     pub fn submit(&self, ticket: Ticket, partition: Partition, words: &[Bytes]) -> Option<Reply> {
+        let mut batch = self.batch();
+        let reply = self.submit_in(&mut batch, ticket, partition, words);
+        self.carry_out(batch.effects);
+        reply
+    }
+
+    /// What commands share that come together: one look at the clocks, and effects that are carried out at the end
+    /// with [`Runtime::carry_out`].
+    pub fn batch(&self) -> Batch {
+        Batch { clock: self.clock(), random: rand::random(), effects: Effects::default() }
+    }
+
+    /// As [`Runtime::submit`], for one of several commands.
+    pub fn submit_in(&self, batch: &mut Batch, ticket: Ticket, partition: Partition, words: &[Bytes]) -> Option<Reply> {
+        // Fresh for each command; Weyl's sequence is even enough for choosing samples.
+        batch.random = batch.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         if self.settings.mode == Mode::Disabled {
-            return Some(self.answer_as_empty(words));
+            return Some(self.answer_as_empty(batch, words));
         }
-        self.with_effects(|node, clock, random, effects| node.submit(ticket, partition, words, clock, random, effects))
+        self.node.submit(ticket, partition, words, batch.clock, batch.random, &mut batch.effects)
     }
 
     /// What a store without entries answers; nothing is kept.
-    fn answer_as_empty(&self, words: &[Bytes]) -> Reply {
+    fn answer_as_empty(&self, batch: &Batch, words: &[Bytes]) -> Reply {
         let default_map = Bytes::from(self.settings.dmap_name.clone());
-        let context = Context { clock: self.clock(), random: rand::random(), default_map };
+        let context = Context { clock: batch.clock, random: batch.random, default_map: &default_map };
         commands::execute(words, &mut Store::new(0), &context).reply
     }
 

@@ -288,13 +288,28 @@ impl Next {
         assignment.copies.iter_mut().skip(1).find(|copy| copy.member == claim.member && copy.since == claim.since)
     }
 
+    /// A quorum of reads or writes rises only when the partitions have the copies for it: until then the former one
+    /// holds, and the former generation, so that the change stays wanted. Else each write would be refused until the
+    /// copies are built.
     fn change_settings(&mut self, wishes: &Wishes) {
-        if let Some(live) = wishes.live
-            && live.generation > self.table.live.generation
-        {
-            self.table.live = live;
-            self.table.quorum = self.table.wanted_quorum();
+        let former = self.table.live;
+        let Some(wanted) = wishes.live.filter(|live| live.generation > former.generation) else { return };
+        self.table.live = wanted;
+        let risen = |wanted: u32, former: u32| if wanted > former { wanted as usize } else { 0 };
+        let highest =
+            risen(wanted.write_quorum, former.write_quorum).max(risen(wanted.read_quorum, former.read_quorum));
+        let short = |assignment: &Assignment| {
+            assignment.in_sync().count() < self.table.copies_possible(assignment).min(highest)
+        };
+        if self.table.partitions.iter().any(short) {
+            self.table.live = Live {
+                generation: former.generation,
+                read_quorum: wanted.read_quorum.min(former.read_quorum),
+                write_quorum: wanted.write_quorum.min(former.write_quorum),
+                ..wanted
+            };
         }
+        self.table.quorum = self.table.wanted_quorum();
     }
 
     fn move_towards_target(&mut self, restoring: Option<&Restoring>) {

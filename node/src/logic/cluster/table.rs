@@ -139,6 +139,18 @@ impl Table {
         self.member(id).is_some_and(|member| member.state.is_live())
     }
 
+    /// Copies that a partition can have: its factor, but no more than there are members that may hold one. A cordoned
+    /// member keeps what it has and takes nothing new, so it counts only where it holds a copy; one that is away is
+    /// expected back until `rejoin_timeout` has it down.
+    pub fn copies_possible(&self, assignment: &Assignment) -> usize {
+        let may = self.members.iter().filter(|member| match member.state {
+            State::Down | State::Leaving(_) => false,
+            State::Cordoned => assignment.holds(member.id),
+            State::Joining | State::Active | State::Away => true,
+        });
+        (self.live.factor as usize).min(may.count().max(1))
+    }
+
     /// Who holds a partition.
     pub fn assignment(&self, partition: Partition) -> &Assignment {
         &self.partitions[partition.index()]

@@ -46,6 +46,8 @@ pub(super) struct Control {
     pub(super) proposer: Proposer,
     pub(super) proposal_sent: Millis,
     pub(super) highest_seen: u64,
+    /// The last table heard of that leaves this member out and may be in force.
+    pub(super) left_out_by: Option<Epoch>,
     /// A table in force and wishes for which there is nothing to propose.
     pub(super) considered: Option<(Epoch, Wishes)>,
     pub(super) handed_over: HandedOver,
@@ -106,6 +108,7 @@ impl Control {
             proposer: Proposer::default(),
             proposal_sent: now,
             highest_seen: 0,
+            left_out_by: None,
             considered: None,
             handed_over: HandedOver::new(),
             taking: None,
@@ -249,6 +252,7 @@ impl Node {
         random: u64,
         effects: &mut Effects,
     ) {
+        self.outbox(from).heard();
         let mut guard = self.control.lock();
         let control = &mut *guard;
         self.handle(control, from, generation, message, clock, effects);

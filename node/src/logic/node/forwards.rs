@@ -40,7 +40,7 @@ impl Forwards {
 }
 
 impl Node {
-    /// Gives the request back if there is no stream to its primary.
+    /// Gives the request back if there is no stream to its primary, or none back: an answer would be lost.
     pub(super) fn pass_on(
         &self,
         waiting: Waiting,
@@ -66,7 +66,7 @@ impl Node {
         let Request { partition, words, .. } = &waiting.request;
         let forward = Forward { id, epoch, hops, partition: *partition, words: words.clone() };
         // Under the lock, so that commands leave in the order of their numbers.
-        if !self.outbox(&target).push(Message::Forward(forward)) {
+        if !self.outbox(&target).push_forward(forward) {
             return Err(waiting);
         }
         forwards.next = id;

@@ -8,7 +8,7 @@ mod forwards;
 mod hearing;
 mod outbox;
 mod requests;
-mod status;
+pub mod status;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -239,6 +239,11 @@ impl Node {
     /// The table in force and this node's place in it.
     pub fn routing(&self) -> Arc<Routing> {
         self.routing.load_full()
+    }
+
+    /// Counter of the table in force; 0 without one.
+    pub fn epoch(&self) -> u64 {
+        self.routing.load().epoch
     }
 
     /// Figures that only io knows.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use parking_lot::Mutex;
 
 use crate::logic::{
-    cluster::message::{Forwarded, Message},
+    cluster::message::{Forward, Forwarded, Message},
     keyspace::Partition,
     store::Op,
 };
@@ -23,6 +23,8 @@ pub(super) struct Outbox {
 #[derive(Default)]
 struct Inner {
     open: bool,
+    /// The peer has a stream to this member too, as far as is known: it has spoken since the own one last broke.
+    heard: bool,
     messages: VecDeque<Message>,
     marked: BTreeSet<Partition>,
 }
@@ -37,8 +39,13 @@ impl Outbox {
     pub(super) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.open = false;
+        inner.heard = false;
         inner.messages.clear();
         inner.marked.clear();
+    }
+
+    pub(super) fn heard(&self) {
+        self.inner.lock().heard = true;
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -53,6 +60,12 @@ impl Outbox {
             inner.messages.push_back(message);
         }
         fits
+    }
+
+    /// Keeps a command that must be answered: only for a peer that can answer.
+    pub(super) fn push_forward(&self, forward: Forward) -> bool {
+        let answers = self.inner.lock().heard;
+        answers && self.push(Message::Forward(forward))
     }
 
     pub(super) fn mark(&self, partition: Partition) -> bool {

@@ -125,7 +125,8 @@ impl Node {
         effects: &mut Effects,
     ) -> Option<Reply> {
         let Moment { clock, random } = moment;
-        let refusal = match commands::access(words) {
+        let access = commands::access(words);
+        let refusal = match access {
             Access::Write => replica.refuses_write().or_else(|| self.too_large(words)),
             Access::Read => replica.refuses_read(),
         };
@@ -133,14 +134,18 @@ impl Node {
             return refusal;
         }
         self.counters.commands.fetch_add(1, Ordering::Relaxed);
-        let context = Context { clock, random, default_map: self.default_map.clone() };
+        let context = Context { clock, random, default_map: &self.default_map };
         let executed = commands::execute(words, &mut replica.store, &context);
-        self.counters.hits.fetch_add(u64::from(executed.hits), Ordering::Relaxed);
-        self.counters.misses.fetch_add(u64::from(executed.misses), Ordering::Relaxed);
+        if executed.hits > 0 {
+            self.counters.hits.fetch_add(u64::from(executed.hits), Ordering::Relaxed);
+        }
+        if executed.misses > 0 {
+            self.counters.misses.fetch_add(u64::from(executed.misses), Ordering::Relaxed);
+        }
         if executed.ops.is_empty() {
             // A write that finds nothing to change still promises what it found: a removal that is still on its way to
             // the copies must not come undone after this one was acknowledged too.
-            let reply = match commands::access(words) {
+            let reply = match access {
                 Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),
                 Access::Read => replica.answer_read(origin, executed.reply, clock.now),
             };

@@ -34,6 +34,8 @@ pub struct Leave {
     pub drained: bool,
     /// It is out of the table.
     pub gone: bool,
+    /// Keys that end with it: no member that stays has a copy of them in sync (rule L2).
+    pub left_behind: u64,
 }
 
 /// What waits on a member, and what it holds.
@@ -69,7 +71,18 @@ impl Node {
         };
         let (primaries, backups, _) = holdings(table, me);
         let others = table.members.iter().any(|member| member.id != me && member.state.is_live());
-        Leave { primaries, backups, drained: drained(table, me) || !others, gone: gone || !others }
+        let left_behind = self.held_by_nobody_else(table, me);
+        Leave { primaries, backups, drained: drained(table, me) || !others, gone: gone || !others, left_behind }
+    }
+
+    fn held_by_nobody_else(&self, table: &Table, me: super::MemberId) -> u64 {
+        let stays = |id| table.member(id).is_some_and(|m| matches!(m.state, State::Active | State::Cordoned));
+        let held = self.replicas.iter().zip(&table.partitions);
+        held.filter(|(_, owners)| {
+            owners.primary() == Some(me) && !owners.in_sync().any(|copy| copy != me && stays(copy))
+        })
+        .map(|(replica, _)| replica.lock().store.len() as u64)
+        .sum()
     }
 
     /// Whether clients should be sent here, or why not (rule O10).
@@ -168,7 +181,7 @@ impl Node {
         reply.settings = Some(live_settings(&table.live));
         reply.members = table.members.iter().map(|member| self.summary(member, table, control, own, clock)).collect();
         reply.voters_reachable = reply.members.iter().filter(|member| member.reachable).count() as u32;
-        let short = |assignment: &&Assignment| assignment.in_sync().count() < copies_possible(table, assignment);
+        let short = |assignment: &&Assignment| assignment.in_sync().count() < table.copies_possible(assignment);
         reply.partitions_short_of_copies = table.partitions.iter().filter(short).count() as u32;
         reply.partitions_unavailable =
             table.partitions.iter().filter(|a| !a.primary().is_some_and(|id| table.is_live(id))).count() as u32;
@@ -345,19 +358,6 @@ fn control_fresh(node: &Node, name: &MemberName, clock: Clock) -> bool {
         .in_force()
         .and_then(|table| table.named(name))
         .is_some_and(|member| node.reachable(&control, name, member.generation, clock.now))
-}
-
-/// Copies that a partition can have: its factor, but no more than there are members that may hold one. A cordoned member
-/// keeps what it has and takes nothing new, so it counts only where it holds a copy; one that is away is expected back
-/// until `rejoin_timeout` has it down.
-fn copies_possible(table: &Table, assignment: &Assignment) -> usize {
-    let holds = |member: &Member| assignment.copies.iter().any(|copy| copy.member == member.id);
-    let may = table.members.iter().filter(|member| match member.state {
-        State::Down | State::Leaving(_) => false,
-        State::Cordoned => holds(member),
-        State::Joining | State::Active | State::Away => true,
-    });
-    (table.live.factor as usize).min(may.count().max(1))
 }
 
 fn holdings(table: &Table, id: super::MemberId) -> (u32, u32, u32) {

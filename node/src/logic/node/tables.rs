@@ -124,6 +124,19 @@ impl Node {
         let Some(id) = known.map(|member| member.id) else { return };
         let replaced = control.replaced(highest, self.config.timing.lease, clock.now);
         let Some((base, complete)) = control.proposer.promised(id, asked, taken, &replaced) else { return };
+        control.highest_seen = control.highest_seen.max(base.epoch.counter);
+        if base.epoch.counter >= asked.counter {
+            // Another proposer has used this counter. A partition's epoch is the counter alone, so it must not be used
+            // twice, or two members are primary in one epoch (rules T1, W1).
+            control.proposer = Proposer::Idle;
+            return;
+        }
+        let left_out = !base.start(self.name(), self.config.identity.generation).is_some_and(|own| own.state.is_live());
+        if left_out && control.left_out_by != Some(base.epoch) {
+            // What this member thinks of the others has been overruled: it listens anew before it judges anybody.
+            control.left_out_by = Some(base.epoch);
+            control.hears_quorum = control.hears_quorum.and(Some(clock.now));
+        }
         self.propose_after(control, (&base, complete), asked, clock, effects);
     }
 
@@ -144,7 +157,8 @@ impl Node {
         let wishes = self.wishes(control, base, clock);
         let next = next_table(base, &wishes, epoch.counter, known);
         // What somebody has taken may be in force: it is brought into force before anything else.
-        let Some(mut table) = next.or_else(|| (!settled).then(|| (**base).clone())) else {
+        let unfinished = !settled || self.highest_heard(control, base, clock.now) > base.epoch;
+        let Some(mut table) = next.or_else(|| unfinished.then(|| (**base).clone())) else {
             control.proposer = Proposer::Idle;
             return;
         };
@@ -173,6 +187,9 @@ impl Node {
     /// table once more, as it was proposed.
     fn remind_new_starts(&self, control: &Control, effects: &mut Effects) {
         let Proposer::Preparing { highest, .. } = &control.proposer else { return };
+        if control.voter.in_force().is_some_and(|known| known.epoch >= highest.epoch) {
+            return;
+        }
         for member in &highest.members {
             let heard = control.heard.get(&member.name).map(|heard| &heard.hello);
             if heard.is_some_and(|hello| hello.generation == member.generation && hello.table.is_none()) {
@@ -255,8 +272,12 @@ impl Node {
             table.start(self.name(), self.config.identity.generation).is_some_and(|me| me.state.is_live())
         };
         let taken = control.remembered(&taken, clock.now).filter(own).unwrap_or(taken);
-        let counter = control.highest_seen.max(control.voter.promised().counter).max(taken.epoch.counter) + 1;
-        let unfinished = taken.epoch > base.epoch;
+        // What others have taken may be in force without this member's knowing, and until it is known they do not
+        // confirm the lease of a member that it leaves out.
+        let heard = self.highest_heard(control, &base, clock.now);
+        let highest = control.highest_seen.max(control.voter.promised().counter).max(taken.epoch.counter);
+        let counter = highest.max(heard.counter) + 1;
+        let unfinished = taken.epoch.max(heard) > base.epoch;
         let wishes = self.wishes(control, &base, clock);
         if !unfinished {
             // Nothing is computed twice: at rest a tick compares and goes on.
@@ -341,6 +362,7 @@ impl Node {
         self.drop_foreign(control, table, effects);
         if before.is_none() {
             control.member_since = clock.now;
+            control.leave_after_all(self.name(), clock);
         }
         control.handed_over = handed_over;
         control.pulses.retain(table);

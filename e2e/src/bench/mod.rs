@@ -1,0 +1,117 @@
+//! Our node beside Redis, Valkey and memcached, in one interleaved run: server CPU for each operation.
+//!
+//! Each server is alone on one core and the clients on another, so that what is compared is the server's own time
+//! (`schedstat`), which other work on the machine disturbs less than it disturbs throughput. Servers take turns within
+//! each round, so that slow changes of the machine meet all of them.
+
+mod clients;
+mod report;
+mod server;
+mod work;
+
+use self::clients::Clients;
+use self::report::{Cell, Row};
+use self::server::{Kind, Server};
+use self::work::Work;
+use anyhow::{Context, Result, ensure};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to measure, and how often.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Our program.
+    pub node: PathBuf,
+    /// Rounds: each measures every server once for each kind of work.
+    pub rounds: usize,
+    /// How long one measurement lasts.
+    pub lasting: Duration,
+    /// Only kinds of work whose name contains this.
+    pub only: Option<String>,
+    /// Entries for the measurement of memory; 0: it is left out.
+    pub entries: u64,
+    /// Print one JSON object instead of a table.
+    pub json: bool,
+}
+
+/// Measures and prints.
+pub async fn run(options: &Options) -> Result<()> {
+    let (servers_core, clients_core) = two_cores()?;
+    pin(Pid::from_raw(0), clients_core)?;
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_there()).collect();
+    ensure!(kinds.len() > 1, "nothing to compare with: `apt-get install redis-server memcached` has it");
+    let mut rows = Vec::new();
+    for work in Work::all().into_iter().filter(|work| options.wants(&work.name)) {
+        eprintln!("{}", work.name);
+        rows.push(measure(options, &kinds, &work, servers_core).await?);
+    }
+    if options.entries > 0 && options.wants("memory") {
+        eprintln!("memory of {} entries", options.entries);
+        rows.push(memory(options, &kinds, servers_core).await?);
+    }
+    if options.json {
+        println!("{}", report::json(&rows)?);
+    } else {
+        println!("{}", report::table(&rows, &kinds));
+    }
+    Ok(())
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+}
+
+async fn measure(options: &Options, kinds: &[Kind], work: &Work, core: usize) -> Result<Row> {
+    let mut servers = Vec::new();
+    for kind in kinds.iter().filter(|kind| work.suits(**kind)) {
+        let server = Server::start(*kind, &options.node, work.limit, core).await?;
+        let clients = Clients::connect(server.address, *kind, work).await?;
+        clients.fill().await.with_context(|| format!("can't fill {kind}"))?;
+        servers.push((*kind, server, clients, Vec::new()));
+    }
+    for _ in 0..options.rounds {
+        for (_, server, clients, costs) in &mut servers {
+            let before = server.cpu()?;
+            let done = clients.work_for(options.lasting).await?;
+            let took = server.cpu()?.saturating_sub(before);
+            costs.push(took.as_nanos() as f64 / done as f64 / 1_000.0);
+        }
+    }
+    let cells = servers.into_iter().map(|(kind, _, _, costs)| Cell::new(kind, costs)).collect();
+    Ok(Row { name: work.name.clone(), unit: "µs of CPU", goal: work.goal, cells })
+}
+
+/// Bytes of resident memory for each entry, beside its key and value.
+async fn memory(options: &Options, kinds: &[Kind], core: usize) -> Result<Row> {
+    let work = Work::memory(options.entries);
+    let mut cells = Vec::new();
+    for kind in kinds {
+        let server = Server::start(*kind, &options.node, work.limit, core).await?;
+        let clients = Clients::connect(server.address, *kind, &work).await?;
+        let before = server.memory()?;
+        clients.fill().await?;
+        let payload = options.entries * work::ENTRY_BYTES;
+        let beside = (server.memory()? - before).saturating_sub(payload) as f64 / options.entries as f64;
+        cells.push(Cell::new(*kind, vec![beside]));
+    }
+    Ok(Row { name: format!("memory, {} entries", options.entries), unit: "bytes beside an entry", goal: None, cells })
+}
+
+/// One core for the server and one for the clients.
+fn two_cores() -> Result<(usize, usize)> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
+    let first = cores.next().context("no core is allowed")?;
+    Ok((first, cores.next().context("this needs two cores: one for the server, one for the clients")?))
+}
+
+/// Binds a process to one core.
+fn pin(process: Pid, core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    sched_setaffinity(process, &set).with_context(|| format!("can't use core {core}"))
+}

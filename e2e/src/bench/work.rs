@@ -1,0 +1,168 @@
+//! Kinds of work, and what they look like on the wire.
+
+use super::server::Kind;
+
+/// Bytes of a key.
+const KEY_BYTES: u64 = 16;
+/// Bytes of a value.
+const VALUE_BYTES: usize = 100;
+/// Bytes of a long value.
+const LONG_BYTES: usize = 1 << 20;
+/// Bytes of a key and its value.
+pub(super) const ENTRY_BYTES: u64 = KEY_BYTES + VALUE_BYTES as u64;
+/// Keys of most kinds of work.
+const KEYS: u64 = 100_000;
+/// Room for everything.
+const ROOMY: u64 = 4 << 30;
+/// Room for a fifth of the keys at most, so that most writes evict.
+const TIGHT: u64 = 64 << 20;
+
+/// What one request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// One key is read.
+    Get,
+    /// One key is written.
+    Set,
+    /// So many keys are read with one command.
+    GetMany(usize),
+}
+
+/// One kind of work.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    /// For people.
+    pub(super) name: String,
+    /// Each request.
+    pub(super) request: Request,
+    /// Requests that are sent before an answer is awaited.
+    pub(super) pipeline: usize,
+    /// Number of keys.
+    pub(super) keys: u64,
+    /// Bytes of a value.
+    pub(super) value: usize,
+    /// Bytes that the server may keep.
+    pub(super) limit: u64,
+    /// Connections.
+    pub(super) connections: usize,
+    /// How many times less than the better of Redis and Valkey it should cost.
+    pub(super) goal: Option<f64>,
+}
+
+impl Work {
+    /// Every kind.
+    pub(super) fn all() -> Vec<Self> {
+        let short = |name: &str, request, pipeline, goal| Self {
+            name: format!("{name}, pipeline {pipeline}"),
+            request,
+            pipeline,
+            keys: KEYS,
+            value: VALUE_BYTES,
+            limit: ROOMY,
+            connections: 50,
+            goal: Some(goal),
+        };
+        let mut all = Vec::new();
+        for (pipeline, goal) in [(1, 1.2), (16, 2.5), (64, 4.0)] {
+            all.push(short("GET", Request::Get, pipeline, goal));
+            all.push(short("SET", Request::Set, pipeline, goal));
+        }
+        let evicting = short("SET that evicts", Request::Set, 16, 2.0);
+        all.push(Self { keys: 20 * KEYS, limit: TIGHT, ..evicting });
+        all.push(short("MGET of 50", Request::GetMany(50), 1, 2.0));
+        let long = short("GET of 1 MiB", Request::Get, 1, 1.0 / 1.1);
+        all.push(Self { keys: 100, value: LONG_BYTES, connections: 4, ..long });
+        all
+    }
+
+    /// Writing every key once.
+    pub(super) fn memory(keys: u64) -> Self {
+        Self {
+            name: "memory".to_owned(),
+            request: Request::Set,
+            pipeline: 64,
+            keys,
+            value: VALUE_BYTES,
+            limit: ROOMY,
+            connections: 50,
+            goal: None,
+        }
+    }
+
+    /// Whether a server knows such requests.
+    pub(super) fn suits(&self, kind: Kind) -> bool {
+        // memcached's multiget skips keys that are not there, so its answers have no fixed length.
+        kind.is_resp() || !matches!(self.request, Request::GetMany(_))
+    }
+
+    /// Keys that a request is about: what is counted as operations.
+    pub(super) fn keys_of_request(&self) -> u64 {
+        match self.request {
+            Request::GetMany(keys) => keys as u64,
+            Request::Get | Request::Set => 1,
+        }
+    }
+
+    /// Appends a request whose keys `any` chooses, and returns how long its answer is.
+    pub(super) fn write(
+        &self,
+        kind: Kind,
+        request: Request,
+        any: &mut impl FnMut() -> u64,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let value = value(self.value);
+        match (kind.is_resp(), request) {
+            (true, Request::Get) => {
+                words(out, &[b"GET", &key(any())]);
+                bulk_bytes(self.value)
+            }
+            (true, Request::Set) => {
+                words(out, &[b"SET", &key(any()), &value]);
+                b"+OK\r\n".len()
+            }
+            (true, Request::GetMany(count)) => {
+                let keys: Vec<Vec<u8>> = (0..count).map(|_| key(any())).collect();
+                let all: Vec<&[u8]> = [&b"MGET"[..]].into_iter().chain(keys.iter().map(Vec::as_slice)).collect();
+                words(out, &all);
+                format!("*{count}\r\n").len() + count * bulk_bytes(self.value)
+            }
+            (false, Request::Set) => {
+                out.extend_from_slice(b"set ");
+                out.extend_from_slice(&key(any()));
+                out.extend_from_slice(format!(" 0 0 {}\r\n", self.value).as_bytes());
+                out.extend_from_slice(&value);
+                out.extend_from_slice(b"\r\n");
+                b"STORED\r\n".len()
+            }
+            (false, _) => {
+                let key = key(any());
+                out.extend_from_slice(b"get ");
+                out.extend_from_slice(&key);
+                out.extend_from_slice(b"\r\n");
+                format!("VALUE  0 {}\r\n\r\nEND\r\n", self.value).len() + key.len() + self.value
+            }
+        }
+    }
+}
+
+fn key(number: u64) -> Vec<u8> {
+    format!("key:{number:012}").into_bytes()
+}
+
+fn value(bytes: usize) -> Vec<u8> {
+    vec![b'v'; bytes]
+}
+
+fn bulk_bytes(value: usize) -> usize {
+    format!("${value}\r\n\r\n").len() + value
+}
+
+fn words(out: &mut Vec<u8>, words: &[&[u8]]) {
+    out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for word in words {
+        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
