@@ -17,6 +17,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     client::Clients,
+    disk::Disks,
     faults::Faults,
     figures::Figures,
     invariants::{Finding, copies_come_back, one_table, within_limits},
@@ -81,6 +82,7 @@ pub(crate) struct Cluster {
     pub(crate) faults: Faults,
     pub(crate) figures: Figures,
     pub(crate) trace: Trace,
+    pub(crate) disks: Disks,
     /// The first invariant that did not hold. Nothing happens after it.
     pub(crate) finding: Option<Finding>,
     places: [Option<Box<Process>>; PLACES],
@@ -112,6 +114,7 @@ impl Cluster {
             faults: Faults::default(),
             figures: Figures::default(),
             trace,
+            disks: Disks::default(),
             finding: None,
             places: std::array::from_fn(|_| None),
             names: (0..PLACES).map(name).collect(),
@@ -201,6 +204,7 @@ impl Cluster {
             }
             Event::Start(place) => self.start(place),
             Event::Resume(place, start) => self.resume(place, start),
+            Event::Disk(place, start, write) => self.disk(place, start, write),
             Event::Faults => {
                 self.later(self.now + 20, Event::Faults);
                 self.step_faults();
@@ -249,6 +253,7 @@ impl Cluster {
         self.note(|| format!("start node-{place} {:x} {skew:?}", generation.0));
         let membership = self.shape.gossip.then(|| self.new_membership(&config, clock));
         let node = Node::new(config, clock);
+        self.recover(place, &node, clock);
         self.places[place] =
             Some(Box::new(Process { node, generation, skew, membership, paused: false, inbox: Vec::new() }));
         self.figures.starts += 1;
@@ -292,6 +297,7 @@ impl Cluster {
             // Alone it begins only where there is nobody to wait for.
             bootstrap_timeout: Duration::from_millis(if shape.members == 1 { 500 } else { 10_000_000 }),
             rejoin_timeout: Duration::from_mins(1),
+            restore: self.disks.restore,
         }
     }
 
@@ -507,6 +513,7 @@ impl Cluster {
                 self.later(at, Event::Flush(place, to));
             }
         }
+        self.write(place, effects.persist, effects.erase);
         if effects.table_changed {
             self.table_changed(place);
         }

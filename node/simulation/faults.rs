@@ -71,6 +71,8 @@ pub(crate) struct Faults {
     /// Members whose copies may be lost since all was quiet.
     out: BTreeSet<usize>,
     pub(crate) next_place: usize,
+    /// The dead do not come back by themselves.
+    pub(crate) stay_dead: bool,
 }
 
 impl Faults {
@@ -435,7 +437,7 @@ impl Cluster {
         for place in gone {
             let after = self.rng.random_range(50..2500);
             let at = *self.faults.expected.entry(place).or_default().get_or_insert(now + after);
-            if now >= at && !self.faults.is_planned(place) {
+            if now >= at && !self.faults.stay_dead && !self.faults.is_planned(place) {
                 self.faults.expected.insert(place, None);
                 self.start(place);
             }

@@ -29,9 +29,15 @@ pub(crate) struct Played {
 
 /// Plays the history of a seed.
 pub(crate) fn play(seed: u64, trace: Trace) -> Played {
+    play_with(seed, trace, |_| ())
+}
+
+/// Plays it after `prepare` has changed the cluster that has not begun yet.
+pub(crate) fn play_with(seed: u64, trace: Trace, prepare: impl FnOnce(&mut Cluster)) -> Played {
     let mut rng = StdRng::seed_from_u64(seed);
     let (class, shape) = Class::draw(&mut rng);
     let mut cluster = Cluster::new(class, shape, rng, trace);
+    prepare(&mut cluster);
     if cluster.until(30_000, Cluster::is_quiet) {
         cluster.load(true);
         cluster.run(300);

@@ -13,6 +13,7 @@
 mod client;
 mod cluster;
 mod detector;
+mod disk;
 mod faults;
 mod figures;
 mod histories;
@@ -30,3 +31,4 @@ mod registers;
 mod scenarios;
 mod shape;
 mod trace;
+mod volumes;

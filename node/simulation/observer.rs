@@ -38,6 +38,8 @@ pub(crate) struct Observer {
     proposers: BTreeMap<Epoch, BTreeSet<u64>>,
     /// So few voters are left that remember tables that old ones may come back (M is then no majority of memories).
     pub(crate) amnesia: bool,
+    /// Members have volumes, which remember tables.
+    pub(crate) remembers: bool,
     /// Partitions that start empty in the newest table, where that is allowed.
     pub(crate) emptied: Vec<usize>,
     /// Copies in sync in the tables before the newest: an acknowledgement may be under way while tables change.
@@ -163,7 +165,7 @@ impl Observer {
         let remember = table.voters().filter(|member| alive.contains(&member.generation)).count();
         let voters = table.voters().count();
         let majority = table.quorum as usize * 2 > voters;
-        if remember < table.quorum as usize || (!majority && class != Class::Moves) {
+        if (!self.remembers && remember < table.quorum as usize) || (!majority && class != Class::Moves) {
             self.amnesia = true;
         }
     }

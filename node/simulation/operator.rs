@@ -115,6 +115,10 @@ impl Cluster {
                 Some(Plan::Restart(place, since, limit, Step::Goodbye(self.now)))
             }
             Step::Goodbye(at) if progress.gone || self.now > at + 1000 => {
+                if self.disks.restore.is_some() {
+                    self.end_in_order(place);
+                    return None;
+                }
                 self.kill(place, 50..1500);
                 None
             }
@@ -140,7 +144,7 @@ impl Cluster {
         } else if let Step::Goodbye(at) = step {
             if progress.gone || self.now > at + 5000 {
                 self.faults.expected.remove(&place);
-                self.crash(place);
+                self.end_in_order(place);
                 return None;
             }
         } else if matches!(state, Some(State::Leaving(_))) {

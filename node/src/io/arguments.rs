@@ -106,6 +106,9 @@ pub struct Run {
     /// Most bytes that entries may take, such as 256Mi
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub max_memory: Option<u64>,
+    /// Folder on a volume that outlives the process: tables and snapshots are kept there
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
     /// Folder made by init-secrets
     #[arg(long, value_name = "DIR")]
     pub security_dir: Option<String>,
@@ -179,6 +182,9 @@ impl Run {
         }
         if self.max_memory.is_some() {
             settings.max_memory = self.max_memory;
+        }
+        if self.data_dir.is_some() {
+            settings.data_dir.clone_from(&self.data_dir);
         }
         if self.security_dir.is_some() {
             settings.security.dir.clone_from(&self.security_dir);

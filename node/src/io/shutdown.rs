@@ -75,8 +75,8 @@ pub async fn until_signal(running: Running, signals: &mut Signals) -> End {
 }
 
 /// Hands over what this member owns, closes connections between commands, tells the others, and ends. Commands are
-/// answered or forwarded until `settle` has passed. Returns how many keys end with it, because no member that stays has
-/// a copy of them: after `leave_timeout`, or where nobody stays.
+/// answered or forwarded until `settle` has passed. Returns how many keys end with it (or stay on its volume alone), because no
+/// member that stays has a copy of them: after `leave_timeout`, or where nobody stays.
 pub async fn leave(running: Running, settle: Duration) -> u64 {
     let began = Instant::now();
     let runtime = running.runtime().clone();
@@ -88,13 +88,21 @@ pub async fn leave(running: Running, settle: Duration) -> u64 {
     if !handed_over {
         tracing::error!(primaries, "the time to leave is over before everything was handed over");
     }
-    if left_behind > 0 {
+    if left_behind > 0 && runtime.volume().is_some() {
+        tracing::info!(
+            keys = left_behind,
+            "keys stay on this node's volume alone: no node that stays has a copy of them"
+        );
+    } else if left_behind > 0 {
         tracing::warn!(keys = left_behind, "keys end with this node: no node that stays has a copy of them");
     }
     sleep_until(began + settle).await;
     runtime.closing().cancel();
     until(Instant::now() + CLOSE_TIMEOUT, || runtime.connection_count() == 0).await;
     say_goodbye(&runtime).await;
+    if let Some(volume) = runtime.volume() {
+        volume.write_final().await;
+    }
     running.stop().await;
     tracing::info!(after_ms = began.elapsed().as_millis() as u64, left_behind, "left");
     left_behind

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     member::{Generation, MemberId, MemberName, State},
+    memory::Memory,
     table::{ClusterId, Epoch, Live, PartitionEpoch, Table, Version},
 };
 use crate::logic::{keyspace::Partition, store::Op};
@@ -40,6 +41,8 @@ pub struct Hello {
     pub joining: bool,
     /// Version of the peer protocol.
     pub protocol: u32,
+    /// What its earlier starts left on its volume. Without the table once it has one itself.
+    pub memory: Memory,
 }
 
 /// Answer to a `Hello` that could not be accepted.
@@ -84,6 +87,8 @@ pub struct Totals {
     pub moved_bytes: u64,
     /// Calls to the peer port without a certificate.
     pub rejected_callers: u64,
+    /// A snapshot is on its volume.
+    pub stored: bool,
 }
 
 /// What a member asks the coordinator to change. Repeated until the table in force shows it.
@@ -159,8 +164,33 @@ pub struct Chunk {
     pub entries: Vec<Record>,
 }
 
-/// A copy's answer to `Append` and `Chunk`: where it stands.
+/// What a primary has, for a copy that has entries already: equal ranges need not travel (rule W3).
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// Whose entries.
+    pub partition: Partition,
+    /// The primary's epoch.
+    pub epoch: PartitionEpoch,
+    /// The stream's version at which the entries were read; the copy must be exactly there.
+    pub at: Version,
+    /// First position in hash order; 0 starts anew, and the copy keeps what it has until it is found to differ.
+    pub from: u64,
+    /// One range after the other.
+    pub ranges: Vec<Range>,
+}
+
+/// Entries between two positions in hash order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Where the next range starts; none: this was the last.
+    pub next: Option<u64>,
+    /// A sum over the versions of its entries: a version names one change of one entry.
+    pub digest: u64,
+}
+
+/// A copy's answer to `Append`, `Chunk` and `Digests`: where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, not one state
 pub struct Confirm {
     /// Of what.
     pub partition: Partition,
@@ -174,6 +204,10 @@ pub struct Confirm {
     pub refused: bool,
     /// While it is being built: the position from which it needs entries; none when it has all.
     pub needs_from: Option<u64>,
+    /// It has entries of its own there, which may be the right ones.
+    pub holds: bool,
+    /// Those at `needs_from` are not: it needs the primary's.
+    pub differs: bool,
     /// Highest probe seen.
     pub probe: u64,
     /// It is over its memory budget: the primary should evict (rule W4).
@@ -269,6 +303,8 @@ pub enum Message {
     Append(Append),
     /// Existing entries.
     Chunk(Chunk),
+    /// What existing entries would be.
+    Digests(Digests),
     /// Where a copy stands.
     Confirm(Confirm),
     /// A command for its owner.

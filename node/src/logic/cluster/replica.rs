@@ -4,9 +4,12 @@
 mod commands;
 mod copy_state;
 mod following;
+mod kept;
 mod orders;
 mod primary;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -15,6 +18,7 @@ use bytes::Bytes;
 pub use self::{
     commands::{Standing, not_begun, outcome_unknown},
     following::Heard,
+    kept::{Held, Kept},
     orders::{Begin, Orders},
     stream::{Claims, Said},
 };
@@ -50,6 +54,10 @@ pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(1);
 pub const COMPARE_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of existing entries in one chunk, beside the last one.
 pub const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes of entries in a range that is compared, and that travels as a whole when it differs.
+pub const RANGE_BYTES: usize = 16 << 10;
+/// Ranges that are compared at a time.
+pub const RANGES: usize = 64;
 
 /// A reply that became due, and for whom.
 pub type Due = (Origin, Reply);
@@ -68,6 +76,8 @@ pub struct Replica {
     /// Lower epochs are refused.
     floor: PartitionEpoch,
     role: Role,
+    /// Entries that no table has given this member a part in yet.
+    kept: Option<Held>,
     /// Figures for the status: entries and bytes sent to build copies.
     pub moved: (u64, u64),
 }
@@ -91,6 +101,7 @@ impl Replica {
             base: Version::default(),
             floor: PartitionEpoch::default(),
             role: Role::None,
+            kept: None,
             moved: (0, 0),
         }
     }

@@ -13,22 +13,24 @@ pub mod status;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod volume;
 mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizuya_wire::settings::Timing;
+use mizuya_wire::settings::{Restore, Timing};
 use parking_lot::{Mutex, RwLock};
 
+pub use self::volume::{Persist, Recovery};
 use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, requests::Moment, waiting::Queues};
 use super::{
     clock::{Clock, Millis},
@@ -102,6 +104,10 @@ pub struct Effects {
     pub table_changed: bool,
     /// The process must end and start anew: the cluster has gone on without it.
     pub fatal: Option<String>,
+    /// A table is to be written to the volume.
+    pub persist: Option<Persist>,
+    /// The snapshot is to be removed from the volume (rule S2).
+    pub erase: bool,
 }
 
 impl Effects {
@@ -148,8 +154,11 @@ pub struct Config {
     pub max_bytes: u64,
     /// How long the first peer waits for others before it starts alone.
     pub bootstrap_timeout: Duration,
-    /// How long copies of a member that left for a restart are not rebuilt.
+    /// How long copies of a member that left for a restart are not rebuilt, and how long one that left with a
+    /// partition's last copies is waited for (rule S1).
     pub rejoin_timeout: Duration,
+    /// What comes back from a volume; none: there is no volume.
+    pub restore: Option<Restore>,
 }
 
 /// The table in force and this node's place in it.
@@ -173,6 +182,8 @@ struct Counters {
     connections: AtomicU64,
     lost_partitions: AtomicU64,
     diverged_copies: AtomicU64,
+    restored_partitions: AtomicU64,
+    restored_lossy: AtomicU64,
     rejected_callers: AtomicU64,
     bytes: AtomicI64,
 }
@@ -194,6 +205,8 @@ pub struct Node {
     counters: Counters,
     /// Where the next sweep for expired entries starts.
     sweep: AtomicU64,
+    /// A snapshot is on the volume.
+    stored: AtomicBool,
 }
 
 impl Node {
@@ -204,7 +217,7 @@ impl Node {
         let replicas = (0..config.partitions).map(|p| Mutex::new(Replica::new(Partition(p), seed))).collect();
         Self {
             default_map: Bytes::from(config.identity.default_map.clone().into_bytes()),
-            control: Mutex::new(Control::new(clock.now)),
+            control: Mutex::new(Control::new(clock.now, config.restore.is_some())),
             replicas,
             routing: ArcSwap::default(),
             outboxes: RwLock::default(),
@@ -214,6 +227,7 @@ impl Node {
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
             sweep: AtomicU64::new(0),
+            stored: AtomicBool::new(false),
             config,
         }
     }
@@ -371,6 +385,14 @@ impl Node {
                 let partition = chunk.partition;
                 let Some(replica) = self.replicas.get(partition.index()) else { return };
                 let answers = self.with_bytes(replica, |replica| replica.chunk(&chunk));
+                if answers {
+                    self.mark(from, partition, effects);
+                }
+            }
+            Message::Digests(digests) => {
+                let partition = digests.partition;
+                let Some(replica) = self.replicas.get(partition.index()) else { return };
+                let answers = replica.lock().digests(&digests);
                 if answers {
                     self.mark(from, partition, effects);
                 }

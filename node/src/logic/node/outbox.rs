@@ -137,6 +137,7 @@ pub(super) fn weight(message: &Message) -> usize {
         + match message {
             Message::Append(append) => append.records.iter().map(|record| op(&record.op)).sum(),
             Message::Chunk(chunk) => chunk.entries.iter().map(|record| op(&record.op)).sum(),
+            Message::Digests(digests) => digests.ranges.len() * 20,
             Message::Forward(forward) => forward.words.iter().map(|word| 4 + word.len()).sum(),
             Message::Forwarded { outcome: Forwarded::Reply(reply), .. } => reply.len(),
             Message::Propose(table) | Message::InForce { table, .. } => table.partitions.len() * 24,

@@ -169,6 +169,7 @@ fn config(name: &MemberName, all: &[MemberName], live: Live, generation: Generat
         max_bytes: 1 << 20,
         bootstrap_timeout: Duration::from_secs(10),
         rejoin_timeout: Duration::from_mins(1),
+        restore: None,
     }
 }
 

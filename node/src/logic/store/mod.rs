@@ -5,6 +5,7 @@
 //! order means the same on every member, for cursors of `SCAN` (rule C2) and for copies that are being built.
 
 mod deadlines;
+mod digest;
 mod entry;
 mod eviction;
 mod hash;

@@ -17,6 +17,8 @@ pub(super) struct CopyState {
     pub(super) confirmed: Option<u64>,
     pub(super) sent: u64,
     pub(super) build: Option<Build>,
+    /// It has entries of its own that may be the right ones.
+    pub(super) holds: bool,
     pub(super) probe_sent: u64,
     pub(super) probe_confirmed: u64,
     pub(super) asked: Option<Millis>,
@@ -29,14 +31,44 @@ pub(super) struct CopyState {
 pub(super) struct Build {
     /// Where the next chunk starts.
     pub(super) next: u64,
-    /// A chunk was ever sent: the copy may be anywhere between then and now.
+    /// Anything of it was ever sent: the copy may be anywhere between then and now.
     pub(super) begun: bool,
-    /// When the chunk was sent that is not answered yet.
+    /// When that was sent which is not answered yet.
     pub(super) outstanding: Option<Millis>,
+    pub(super) step: Step,
+}
+
+/// What a copy that is being built hears next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// What the primary has, to be compared.
+    Compare,
+    /// The entries of one range that differs.
+    Range,
+    /// Entries.
+    Chunk,
 }
 
 impl Build {
-    const ANEW: Self = Self { next: 0, begun: false, outstanding: None };
+    fn from_start(holds: bool) -> Self {
+        let step = if holds { Step::Compare } else { Step::Chunk };
+        Self { next: 0, begun: false, outstanding: None, step }
+    }
+
+    /// Goes on where the copy says.
+    fn go_on(&mut self, next: u64, confirm: &Confirm) {
+        self.step = match (confirm.holds, confirm.differs) {
+            (true, true) => Step::Range,
+            (true, false) => Step::Compare,
+            (false, _) => Step::Chunk,
+        };
+        (self.next, self.outstanding) = (next, None);
+    }
+
+    /// Whether it takes the copy to where the stream is now.
+    pub(super) fn restarts(&self) -> bool {
+        self.next == 0 && self.outstanding.is_none() && self.step != Step::Range
+    }
 }
 
 impl CopyState {
@@ -50,6 +82,7 @@ impl CopyState {
             confirmed: None,
             sent: 0,
             build: None,
+            holds: false,
             probe_sent: 0,
             probe_confirmed: 0,
             asked: None,
@@ -80,11 +113,12 @@ impl CopyState {
             (None, Some(_)) => {
                 self.confirmed = Some(version);
                 self.sent = version;
-                self.build = Some(Build::ANEW);
+                self.build = Some(Build::from_start(confirm.holds));
             }
             (Some(build), Some(from)) => {
-                if build.next != from || confirm.gap {
-                    (build.next, build.outstanding) = (from, None);
+                let differs = confirm.differs && build.step == Step::Compare;
+                if build.next != from || confirm.gap || differs {
+                    build.go_on(from, confirm);
                 }
                 self.confirmed = Some(version);
             }
@@ -101,7 +135,7 @@ impl CopyState {
     pub(super) fn rebuild(&mut self, last: u64) {
         self.confirmed = Some(last);
         self.sent = last;
-        self.build = Some(Build::ANEW);
+        self.build = Some(Build::from_start(self.holds));
     }
 
     /// It is to be built and was sent nothing yet.

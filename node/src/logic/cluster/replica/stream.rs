@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::{
-    CHUNK_TIMEOUT, COMPARE_EVERY, Due, MAX_LOG_BYTES, RESEND, Replica, Role, copy_state::CopyState, record_bytes,
+    CHUNK_TIMEOUT, COMPARE_EVERY, Due, MAX_LOG_BYTES, RANGE_BYTES, RANGES, RESEND, Replica, Role,
+    copy_state::{Build, CopyState, Step},
+    record_bytes,
 };
 use crate::logic::{
     clock::{Clock, Millis},
     cluster::{
         member::{MemberId, MemberName},
-        message::{Append, Chunk, Claim, Confirm, Message, Record},
+        message::{Append, Chunk, Claim, Confirm, Digests, Message, Record},
         table::Version,
     },
 };
@@ -64,8 +66,8 @@ impl Replica {
             return Some(Said { messages: vec![append(last, Vec::new(), None)], ..Said::default() });
         }
         let mut said = Said::default();
-        if copy.build.as_ref().is_some_and(|build| build.next == 0 && build.outstanding.is_none()) {
-            // The first chunk takes the copy to where the stream is now.
+        if copy.build.as_ref().is_some_and(Build::restarts) {
+            // The first one takes the copy to where the stream is now.
             copy.sent = last.sequence;
         }
         if copy.sent < last.sequence || copy.probe_sent < probe || copy.compare {
@@ -97,12 +99,22 @@ impl Replica {
         let build = copy.build.as_mut().filter(|build| !said.more && build.outstanding.is_none());
         said.builds = build.is_some();
         if let Some((build, bytes)) = build.zip(chunk) {
-            let (entries, next) = self.store.read_from(build.next, bytes);
             (build.begun, build.outstanding) = (true, Some(now));
             copy.asked = Some(now);
+            let (at, from) = (last, build.next);
+            let bytes = match build.step {
+                Step::Compare => {
+                    let ranges = self.store.digests(from, RANGE_BYTES, RANGES);
+                    said.messages.push(Message::Digests(Digests { partition, epoch, at, from, ranges }));
+                    return Some(said);
+                }
+                Step::Range => RANGE_BYTES,
+                Step::Chunk => bytes,
+            };
+            let (entries, next) = self.store.read_from(from, bytes);
             self.moved.0 += entries.len() as u64;
             self.moved.1 += entries.iter().map(|record| record_bytes(record) as u64).sum::<u64>();
-            said.messages.push(Message::Chunk(Chunk { partition, epoch, at: last, from: build.next, next, entries }));
+            said.messages.push(Message::Chunk(Chunk { partition, epoch, at, from, next, entries }));
         }
         Some(said)
     }
@@ -124,6 +136,7 @@ impl Replica {
         }
         let Some(copy) = primary.copies.get_mut(&from) else { return false };
         copy.heard = now;
+        copy.holds = confirm.holds;
         copy.probe_confirmed = copy.probe_confirmed.max(confirm.probe);
         if copy.counts() && confirm.needs_from.is_some() {
             // It found that its entries differ from ours, or that it lacks some: it is built anew (rule W6).
