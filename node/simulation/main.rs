@@ -25,7 +25,6 @@ mod mutants;
 mod network;
 mod observer;
 mod operator;
-mod pauses;
 mod queue;
 mod registers;
 mod scenarios;
