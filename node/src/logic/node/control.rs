@@ -12,7 +12,7 @@ use super::{Clock, Effects, Generation, Level, MemberName, Message, Millis, Node
 use crate::logic::cluster::{
     bootstrap::{HELLO_FRESH, Heard, PROTOCOL, mismatch, replaces},
     lease::Pulses,
-    member::{Intent, MemberId, State},
+    member::{Intent, Member, MemberId, State},
     message::{Change, Claim, Hello, Refusal, Totals},
     next_table::{Joiner, Wishes},
     proposer::{HandedOver, Proposer, Replaced},
@@ -450,6 +450,7 @@ impl Node {
             live: remembered.live,
             in_sync: remembered.in_sync.keys().copied().collect(),
             lost: remembered.lost.keys().copied().collect(),
+            young: young(control, table, self.config.timing.lease, now),
         }
         .with_overdue(self.overdue(control, table, now))
     }
@@ -495,6 +496,14 @@ impl Wishes {
         self.overdue = overdue;
         self
     }
+}
+
+fn young(control: &Control, table: &Table, lease: Duration, now: Millis) -> BTreeSet<MemberId> {
+    let is_young = |member: &&Member| {
+        let heard = control.heard.get(&member.name).filter(|heard| heard.hello.generation == member.generation);
+        heard.is_some_and(|heard| now < heard.since + lease)
+    };
+    table.live().filter(is_young).map(|member| member.id).collect()
 }
 
 fn joiners(control: &Control, now: Millis) -> BTreeMap<MemberName, Joiner> {
