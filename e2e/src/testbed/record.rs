@@ -5,6 +5,7 @@ use anyhow::Result;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ impl Record {
 
     /// Records which addresses the Service gives out, by its `EndpointSlice`s.
     pub fn of_service(api: Api<EndpointSlice>, service: &str) -> Self {
-        let selection = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let selection = watcher::Config::default().labels(&slices_of(service));
         Self::start(api, selection, |slices| slices.values().flat_map(ready_addresses).collect())
     }
 
@@ -93,6 +94,16 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The addresses that the Service gives out now.
+pub async fn addresses(api: Api<EndpointSlice>, service: &str) -> Result<Vec<String>> {
+    let slices = api.list(&ListParams::default().labels(&slices_of(service))).await?;
+    Ok(slices.iter().flat_map(ready_addresses).collect())
+}
+
+fn slices_of(service: &str) -> String {
+    format!("kubernetes.io/service-name={service}")
 }
 
 /// The fewest that were ready at one time.

@@ -1,8 +1,9 @@
 //! Everything that is recorded while a cache is under load and its pods move.
 
-use super::cache::Cache;
+use super::cache::{Cache, READY_LIMIT};
 use super::record::{self, Moment, Record};
 use super::samples::{self, Sample, Samples};
+use super::wait;
 use crate::load::{Load, Report, Retries};
 use anyhow::{Result, ensure};
 use std::time::Instant;
@@ -46,6 +47,10 @@ impl UnderLoad {
 
     /// As [`UnderLoad::begin`], with a load of one's own.
     pub async fn begin_with(cache: &Cache, options: crate::load::Options) -> Result<Self> {
+        // The Service follows the pods with a delay.
+        let pods = cache.pod_addresses().await?.len();
+        let all = async || Ok((record::addresses(cache.api(), &cache.name).await?.len() >= pods).then_some(()));
+        wait::by_asking("the Service to give out every pod", READY_LIMIT, all).await?;
         let selector = cache.selector();
         let up = Record::of_pods(cache.api(), &selector);
         let deleted = Record::of_deletions(cache.api(), &selector);
