@@ -12,9 +12,12 @@ use rand::RngExt;
 
 use crate::{
     cluster::{Cluster, PARTITIONS},
-    invariants::{Finding, judge, one_table},
+    invariants::{Finding, judge, linearizable, one_table},
     ledger::{Found, Ledger, MAPS, Name, Outcome, Read, Rules, Write},
+    linearizability::Command,
     queue::{Arrival, Event},
+    registers::{self, Place, Registers},
+    shape::Class,
 };
 
 const CLIENTS: usize = 6;
@@ -38,14 +41,18 @@ struct Asked {
     name: Name,
     /// Place of the write in the ledger; none: a read.
     write: Option<usize>,
+    /// An operation of the strong posture, which the ledger knows nothing of.
+    operation: Option<Place>,
     since: u64,
 }
 
 #[derive(Default)]
 pub(crate) struct Clients {
     pub(crate) ledger: Ledger,
+    pub(crate) registers: Registers,
     open: BTreeMap<u64, Asked>,
     asking: bool,
+    one_since: Option<u64>,
     next_request: u64,
     next_value: u64,
     last_success: u64,
@@ -98,7 +105,11 @@ impl Cluster {
             return self.later(self.now + 100, Event::Client(client));
         }
         let node = alive[self.rng.random_range(0..alive.len())];
-        let name = Name { map: u8::from(self.rng.random_ratio(1, 5)), key: self.rng.random_range(0..KEYS) };
+        if self.class == Class::Strong {
+            let (place, command) = self.clients.registers.asks(self.now, &mut self.rng);
+            return self.operate(node, place, command, Some(client));
+        }
+        let name = Name { map: u8::from(self.rng.random_ratio(1, 5)), key: self.any_key() };
         self.clients.ledger.operations += 1;
         let (value, ttl) = match self.rng.random_range(0..20) {
             0..9 => return self.read(node, name, Some(client)),
@@ -110,7 +121,22 @@ impl Cluster {
         let write = Write { value, asked: self.now, outcome: Outcome::Open, ttl };
         let place = self.clients.ledger.write(name, write);
         let words = words(name, value, ttl);
-        self.ask(Asked { client: Some(client), node, name, write: Some(place), since: self.now }, words);
+        let asked = Asked { client: Some(client), node, name, write: Some(place), operation: None, since: self.now };
+        self.ask(asked, partition(name), words);
+    }
+
+    fn operate(&mut self, node: usize, place: Place, command: Command, client: Option<usize>) {
+        self.clients.ledger.operations += 1;
+        let name = Name { map: 0, key: place.0 };
+        let words = registers::words(place.0, command);
+        let partition = partition_of(&words[1], PARTITIONS);
+        self.ask(Asked { client, node, name, write: None, operation: Some(place), since: self.now }, partition, words);
+    }
+
+    /// Some keys are asked for more often, so that commands for one key meet.
+    fn any_key(&mut self) -> u32 {
+        let hot = self.rng.random_ratio(1, 3);
+        self.rng.random_range(0..if hot { 2 } else { KEYS })
     }
 
     fn read(&mut self, node: usize, name: Name, client: Option<usize>) {
@@ -118,16 +144,16 @@ impl Cluster {
             0 => vec![Bytes::from_static(b"GET"), name.text()],
             map => vec![Bytes::from_static(b"DM.GET"), Bytes::from(MAPS[usize::from(map)]), name.text()],
         };
-        self.ask(Asked { client, node, name, write: None, since: self.now }, words);
+        let asked = Asked { client, node, name, write: None, operation: None, since: self.now };
+        self.ask(asked, partition(name), words);
     }
 
-    fn ask(&mut self, asked: Asked, words: Vec<Bytes>) {
+    fn ask(&mut self, asked: Asked, partition: Partition, words: Vec<Bytes>) {
         let Some(start) = self.process(asked.node).map(|process| process.generation) else { return };
         self.clients.next_request += 1;
         let request = self.clients.next_request;
         let ticket = Ticket { connection: asked.node as u64, request, part: 0 };
         self.trace.about(self.now, asked.name, || format!("client asks node-{}: {words:?}", asked.node));
-        let partition = partition(asked.name);
         let at = self.now + self.rng.random_range(0..2);
         self.later(at, Event::At(asked.node, start, Arrival::Command(ticket, partition, words)));
         self.clients.open.insert(request, asked);
@@ -144,9 +170,10 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn answered(&mut self, node: usize, ticket: Ticket, reply: &Reply) {
+    /// A node answers a client: by itself, or with what another one said (`relayed`).
+    pub(crate) fn answered(&mut self, node: usize, ticket: Ticket, reply: &Reply, relayed: bool) {
         let Some(asked) = self.clients.open.remove(&ticket.request) else { return };
-        if asked.write.is_some() && !reply.is_error() {
+        if asked.write.is_some() && !reply.is_error() && !relayed {
             let finding = self.process_and_observer(node, |process, observer| {
                 observer.acknowledges(process, partition(asked.name).index())
             });
@@ -167,6 +194,7 @@ impl Cluster {
             self.figures.longest_unavailable = self.figures.longest_unavailable.max(gap);
             self.clients.last_success = self.now;
             match asked.write {
+                _ if asked.operation.is_some() => self.operated(asked, reply),
                 Some(place) => self.clients.ledger.wrote(asked.name, place, Outcome::Acknowledged(self.now)),
                 None => self.found(asked, reply),
             }
@@ -178,7 +206,7 @@ impl Cluster {
     }
 
     fn refused(&mut self, asked: &Asked, text: &str) {
-        if let (Some(limit), None) = (self.clients.patience, asked.client) {
+        if let (Some(limit), None, None) = (self.clients.patience, asked.client, asked.operation) {
             if self.now < limit {
                 self.clients.again += 1;
                 return self.later(self.now + 100, Event::Reread(asked.name));
@@ -186,11 +214,25 @@ impl Cluster {
             let text = format!("{:?} is refused although all is quiet: {text}", asked.name);
             self.find(Some(Finding::new(one_table::NAME, text)));
         }
+        self.trace
+            .say(self.now, || format!("node-{} refuses {:?} since {}: {text}", asked.node, asked.name, asked.since));
         self.clients.refusals.push(text.to_owned());
-        let Some(place) = asked.write else { return };
         let unknown = text.starts_with("OUTCOMEUNKNOWN");
+        if let Some(place) = asked.operation {
+            self.clients.ledger.unknown += u64::from(unknown);
+            if !unknown {
+                self.clients.registers.refused(place);
+            }
+        }
+        let Some(place) = asked.write else { return };
         let outcome = if unknown { Outcome::Unknown } else { Outcome::Refused };
         self.clients.ledger.wrote(asked.name, place, outcome);
+    }
+
+    fn operated(&mut self, asked: &Asked, reply: &Reply) {
+        let Some(place) = asked.operation else { return };
+        self.clients.ledger.acknowledged += 1;
+        self.clients.registers.answered(place, self.now, reply);
     }
 
     fn found(&mut self, asked: &Asked, reply: &Reply) {
@@ -199,7 +241,7 @@ impl Cluster {
             _ => Found::Nothing,
         };
         let read = Read { found, asked: asked.since, answered: self.now, last: asked.client.is_none() };
-        let (rules, class, values) = (self.rules(), self.class, !self.observer.amnesia);
+        let (rules, class, values) = (self.rules(), self.class, self.values_count_since());
         let entry = self.clients.ledger.entries.entry(asked.name).or_default();
         entry.reads.push(read);
         let finding = judge(asked.name, entry, &read, (class, values), &rules);
@@ -228,12 +270,24 @@ impl Cluster {
         for name in self.clients.ledger.names() {
             self.last_read(name);
         }
+        self.last_operations();
         if !self.until(20_000, |cluster| cluster.clients.is_idle()) {
             let text = "a last read has no answer after 20 s".to_owned();
             self.find(Some(Finding::new(one_table::NAME, text)));
         }
         self.clients.patience = None;
         self.judge_all();
+        if !self.observer.amnesia {
+            self.find(linearizable::check(&self.clients.registers));
+        }
+    }
+
+    fn last_operations(&mut self) {
+        let (keys, alive): (Vec<u32>, _) = (self.clients.registers.keys.keys().copied().collect(), self.alive());
+        for key in keys.into_iter().filter(|_| !alive.is_empty()) {
+            let place = self.clients.registers.ask(key, Command::Get, self.now);
+            self.operate(alive[key as usize % alive.len()], place, Command::Get, None);
+        }
     }
 
     pub(crate) fn last_read(&mut self, name: Name) {
@@ -246,8 +300,18 @@ impl Cluster {
         self.read(node, name, None);
     }
 
+    /// Since when values say anything.
+    fn values_count_since(&self) -> u64 {
+        if self.observer.amnesia { self.clients.one_since.unwrap_or(u64::MAX) } else { 0 }
+    }
+
+    /// The cluster is one, and whoever was on the side that lost has been told.
+    pub(crate) fn is_one(&mut self) {
+        self.clients.one_since = Some(self.now);
+    }
+
     fn judge_all(&mut self) {
-        let (rules, class, values) = (self.rules(), self.class, !self.observer.amnesia);
+        let (rules, class, values) = (self.rules(), self.class, self.values_count_since());
         let entries = &self.clients.ledger.entries;
         let finding = entries.iter().find_map(|(name, entry)| {
             let judged = |read| judge(*name, entry, read, (class, values), &rules);

@@ -7,6 +7,7 @@ use mizuya_node::logic::{
     cluster::{
         member::{Generation, MemberName, State},
         membership::Membership,
+        message::Message,
         table::{Live, Table},
     },
     node::{Config, Effects, Identity, Node},
@@ -16,6 +17,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     client::Clients,
+    disk::Disks,
     faults::Faults,
     figures::Figures,
     invariants::{Finding, copies_come_back, one_table, within_limits},
@@ -30,7 +32,6 @@ use crate::{
 pub(crate) const PARTITIONS: u16 = 6;
 const TICK: u64 = 20;
 const WALL: u64 = 1_790_000_000_000;
-const FRAME_BYTES: usize = 64 << 10;
 /// Between two looks of a node at whom it should have a stream to.
 const LOOK: u64 = 60;
 
@@ -81,6 +82,7 @@ pub(crate) struct Cluster {
     pub(crate) faults: Faults,
     pub(crate) figures: Figures,
     pub(crate) trace: Trace,
+    pub(crate) disks: Disks,
     /// The first invariant that did not hold. Nothing happens after it.
     pub(crate) finding: Option<Finding>,
     places: [Option<Box<Process>>; PLACES],
@@ -112,6 +114,7 @@ impl Cluster {
             faults: Faults::default(),
             figures: Figures::default(),
             trace,
+            disks: Disks::default(),
             finding: None,
             places: std::array::from_fn(|_| None),
             names: (0..PLACES).map(name).collect(),
@@ -144,10 +147,7 @@ impl Cluster {
     }
 
     pub(crate) fn find(&mut self, finding: Option<Finding>) {
-        if let (None, Some(finding)) = (&self.finding, finding) {
-            self.trace.say(self.now, || format!("FOUND {}: {}", finding.invariant, finding.text));
-            self.finding = Some(finding);
-        }
+        self.trace.found(&mut self.finding, self.now, finding);
     }
 
     // ---- time
@@ -204,6 +204,7 @@ impl Cluster {
             }
             Event::Start(place) => self.start(place),
             Event::Resume(place, start) => self.resume(place, start),
+            Event::Disk(place, start, write) => self.disk(place, start, write),
             Event::Faults => {
                 self.later(self.now + 20, Event::Faults);
                 self.step_faults();
@@ -252,6 +253,7 @@ impl Cluster {
         self.note(|| format!("start node-{place} {:x} {skew:?}", generation.0));
         let membership = self.shape.gossip.then(|| self.new_membership(&config, clock));
         let node = Node::new(config, clock);
+        self.recover(place, &node, clock);
         self.places[place] =
             Some(Box::new(Process { node, generation, skew, membership, paused: false, inbox: Vec::new() }));
         self.figures.starts += 1;
@@ -295,6 +297,7 @@ impl Cluster {
             // Alone it begins only where there is nobody to wait for.
             bootstrap_timeout: Duration::from_millis(if shape.members == 1 { 500 } else { 10_000_000 }),
             rejoin_timeout: Duration::from_mins(1),
+            restore: self.disks.restore,
         }
     }
 
@@ -403,16 +406,14 @@ impl Cluster {
         let clock = process.skew.read(self.now);
         loop {
             let Some(process) = self.places[from].as_deref() else { return };
-            let mut messages = process.node.take_messages(&self.names[to], FRAME_BYTES, clock);
+            let mut messages = process.node.take_messages(&self.names[to], self.shape.frame_bytes, clock);
             if messages.is_empty() {
                 break;
             }
             for message in &mut messages {
                 deadlines(message, |expires| Millis(expires.since(clock.now)));
                 let finding = self.observer.said(process, (from, to), message, &mut self.figures);
-                if let (None, Some(finding)) = (&self.finding, finding) {
-                    self.finding = Some(finding);
-                }
+                self.trace.found(&mut self.finding, self.now, finding);
             }
             let dies = self.faults.is_moment(from, &messages);
             self.trace.frame(self.now, from, to, &messages);
@@ -453,7 +454,7 @@ impl Cluster {
             return process.inbox.push(arrival);
         }
         let clock = process.skew.read(now);
-        let mut effects = Effects::default();
+        let (mut effects, mut relayed) = (Effects::default(), Vec::new());
         let names = &self.names;
         let news = match &arrival {
             Arrival::StreamUp(peer) => Some((*peer, true)),
@@ -475,17 +476,27 @@ impl Cluster {
                 for mut message in messages {
                     deadlines(&mut message, |left| Millis(clock.now.0 + left.0));
                     let random = self.rng.random();
+                    let answer = matches!(message, Message::Forwarded { .. });
+                    let known = effects.replies.len();
                     process.node.receive(&names[from], generation, message, clock, random, &mut effects);
+                    relayed.extend(effects.replies.drain(if answer { known } else { effects.replies.len() }..));
                 }
             }
             Arrival::Command(ticket, partition, words) => {
                 let random = self.rng.random();
                 let reply = process.node.submit(ticket, partition, &words, clock, random, &mut effects);
+                if reply.as_ref().is_some_and(|reply| !reply.is_error()) {
+                    let finding = self.observer.answers(process, partition.index());
+                    self.trace.found(&mut self.finding, now, finding);
+                }
                 effects.replies.extend(reply.map(|reply| (ticket, reply)));
             }
             Arrival::Datagram(bytes) => return self.datagram(place, &bytes),
         }
         self.carry_out(place, effects);
+        for (ticket, reply) in relayed {
+            self.answered(place, ticket, &reply, true);
+        }
         if let Some((peer, works)) = news {
             self.stream_news(place, &self.names[peer].clone(), works);
         }
@@ -502,11 +513,12 @@ impl Cluster {
                 self.later(at, Event::Flush(place, to));
             }
         }
+        self.write(place, effects.persist, effects.erase);
         if effects.table_changed {
             self.table_changed(place);
         }
         for (ticket, reply) in effects.replies {
-            self.answered(place, ticket, &reply);
+            self.answered(place, ticket, &reply, false);
         }
         if let Some(reason) = effects.fatal {
             self.note(|| format!("node-{place} must start anew: {reason}"));

@@ -71,6 +71,8 @@ pub(crate) struct Faults {
     /// Members whose copies may be lost since all was quiet.
     out: BTreeSet<usize>,
     pub(crate) next_place: usize,
+    /// The dead do not come back by themselves.
+    pub(crate) stay_dead: bool,
 }
 
 impl Faults {
@@ -167,7 +169,7 @@ impl Cluster {
         let voters = self.shape.members as u32;
         match self.class {
             Class::Moves => 1,
-            Class::Promise => {
+            Class::Promise | Class::Strong => {
                 let quorum = self.shape.member_quorum.resolve(voters);
                 (self.shape.write_quorum - 1).min(voters - quorum) as usize
             }
@@ -312,6 +314,13 @@ impl Cluster {
         }
         let pairs = if self.rng.random_bool(0.5) { vec![(a, b), (b, a)] } else { vec![(a, b)] };
         self.block(pairs);
+        if self.rng.random_bool(0.5) {
+            // Neither hears the other, although others hear both.
+            for (observer, about) in [(a, b), (b, a)] {
+                let Some(start) = self.process(about).map(|process| process.generation) else { continue };
+                self.verdict(observer, about, start, false, 400..1100);
+            }
+        }
         true
     }
 
@@ -428,7 +437,7 @@ impl Cluster {
         for place in gone {
             let after = self.rng.random_range(50..2500);
             let at = *self.faults.expected.entry(place).or_default().get_or_insert(now + after);
-            if now >= at && !self.faults.is_planned(place) {
+            if now >= at && !self.faults.stay_dead && !self.faults.is_planned(place) {
                 self.faults.expected.insert(place, None);
                 self.start(place);
             }

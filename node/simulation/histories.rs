@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Histories of a run, unless `HISTORIES` says otherwise.
-const HISTORIES: u64 = 10_000;
+pub(crate) const HISTORIES: u64 = 10_000;
 /// An invariant of its own: the code does not panic.
 const PANIC: &str = "no_panic";
 

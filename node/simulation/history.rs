@@ -16,6 +16,8 @@ pub(crate) const OPERATIONS: u64 = 200;
 pub(crate) const FAULTS: u64 = 3;
 /// How long a cluster may take to come to rest after the last fault.
 const REST: u64 = 60_000;
+/// How long what waits may still wait when nothing is asked any more: longer than a forward and a hold.
+const SETTLING: u64 = 8500;
 
 pub(crate) struct Played {
     pub(crate) class: Class,
@@ -27,9 +29,15 @@ pub(crate) struct Played {
 
 /// Plays the history of a seed.
 pub(crate) fn play(seed: u64, trace: Trace) -> Played {
+    play_with(seed, trace, |_| ())
+}
+
+/// Plays it after `prepare` has changed the cluster that has not begun yet.
+pub(crate) fn play_with(seed: u64, trace: Trace, prepare: impl FnOnce(&mut Cluster)) -> Played {
     let mut rng = StdRng::seed_from_u64(seed);
     let (class, shape) = Class::draw(&mut rng);
     let mut cluster = Cluster::new(class, shape, rng, trace);
+    prepare(&mut cluster);
     if cluster.until(30_000, Cluster::is_quiet) {
         cluster.load(true);
         cluster.run(300);
@@ -77,6 +85,7 @@ fn become_quiet(cluster: &mut Cluster, limit: u64) {
 fn come_to_rest(cluster: &mut Cluster) {
     cluster.until(30_000, |cluster| cluster.faults.at_rest());
     become_quiet(cluster, REST);
+    cluster.is_one();
     cluster.until(10_000, |cluster| cluster.clients.ledger.operations >= OPERATIONS);
     // What came after was no fault: it must be quiet still, or soon again.
     become_quiet(cluster, 5000);
@@ -84,10 +93,11 @@ fn come_to_rest(cluster: &mut Cluster) {
         let unrest = one_table::check(cluster, REST).or_else(|| copies_come_back::check(cluster, REST));
         cluster.find(unrest);
         cluster.verify();
-        // Entries expire and go for want of room at any time: what follows from that may just be under way.
+        // Entries expire and go for want of room at any time: what follows from that may just be under way. And a command
+        // whose asker asks no more is given up only when the time of a forward is over.
         let settled =
             |cluster: &Cluster| copies_are_equal::check(cluster).or_else(|| within_limits::check_at_rest(cluster));
-        if !cluster.until(3000, |cluster| settled(cluster).is_none()) {
+        if !cluster.until(SETTLING, |cluster| settled(cluster).is_none()) {
             cluster.find(settled(cluster));
         }
     }

@@ -156,7 +156,7 @@ impl Entry {
     /// the partition's loss.
     pub(crate) fn may_be_gone(&self, write: &Write, by: u64, rules: &Rules) -> bool {
         let expired = |w: &Write| w.ttl.is_some_and(|ttl| w.asked + ttl <= by + 5 + ttl / 100);
-        let after = |w: &&Write| w.outcome != Outcome::Refused && w.asked <= by && w.latest() > write.asked;
+        let after = |w: &&Write| w.outcome != Outcome::Refused && w.asked <= by && w.latest() >= write.asked;
         rules.evicts
             || expired(write)
             || self.wiped.iter().any(|at| *at < by)

@@ -1,7 +1,7 @@
 //! Sees what nodes say to each other and which tables come into force, and compares it with what must not happen.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -17,24 +17,33 @@ use mizuya_node::logic::{
 use crate::{
     cluster::Process,
     figures::Figures,
-    invariants::{Finding, no_acknowledged_write_lost, one_primary_an_epoch::Speakers, planned_moves_lose_nothing},
+    invariants::{
+        Finding, no_acknowledged_write_lost, one_primary_an_epoch::Speakers, planned_moves_lose_nothing,
+        predecessor_is_silent::Answers,
+    },
     shape::Class,
 };
+
+/// Tables that may come into force while one acknowledgement is under way.
+const RECENT: usize = 3;
 
 #[derive(Default)]
 pub(crate) struct Observer {
     newest: Option<Arc<Table>>,
     speakers: Speakers,
+    answers: Answers,
     /// Forwards under way, by who asked and its number: partition, and whether it writes.
     forwards: BTreeMap<(usize, u64), (usize, bool)>,
     /// Who proposed on which table.
     proposers: BTreeMap<Epoch, BTreeSet<u64>>,
     /// So few voters are left that remember tables that old ones may come back (M is then no majority of memories).
     pub(crate) amnesia: bool,
+    /// Members have volumes, which remember tables.
+    pub(crate) remembers: bool,
     /// Partitions that start empty in the newest table, where that is allowed.
     pub(crate) emptied: Vec<usize>,
-    /// Copies in sync in the table before the newest.
-    before: Vec<usize>,
+    /// Copies in sync in the tables before the newest: an acknowledgement may be under way while tables change.
+    before: VecDeque<Vec<usize>>,
 }
 
 impl Observer {
@@ -76,7 +85,16 @@ impl Observer {
         figures.rival_proposals += u64::from(proposers.insert(epoch.proposer) && proposers.len() == 2);
     }
 
-    /// A node acknowledges a write, if it is the one that executed it.
+    /// A node has answered a command at once.
+    pub(crate) fn answers(&mut self, process: &Process, partition: usize) -> Option<Finding> {
+        let routing = process.node.routing();
+        let table = routing.table.as_ref()?;
+        let assignment = &table.partitions[partition];
+        let checked = assignment.primary() == routing.me && !self.amnesia;
+        checked.then(|| self.answers.answers(table.cluster, partition, assignment.epoch)).flatten()
+    }
+
+    /// A node acknowledges a write that it has executed.
     pub(crate) fn acknowledges(&mut self, process: &Process, partition: usize) -> Option<Finding> {
         let routing = process.node.routing();
         let table = routing.table.as_ref()?;
@@ -84,7 +102,8 @@ impl Observer {
         if assignment.primary() != routing.me {
             return None;
         }
-        let copies = assignment.in_sync().count().max(self.before.get(partition).copied().unwrap_or(0));
+        let copies =
+            assignment.in_sync().count().max(self.before.iter().map(|copies| copies[partition]).max().unwrap_or(0));
         no_acknowledged_write_lost::check_acknowledgement(copies, table.live.write_quorum, partition)
             .or_else(|| self.speakers.speaks(table.cluster, partition, assignment.epoch, process.generation))
     }
@@ -108,7 +127,8 @@ impl Observer {
         }
         figures.tables += 1;
         Self::count(&before, table, figures);
-        self.before = before.partitions.iter().map(|assignment| assignment.in_sync().count()).collect();
+        self.before.push_front(before.partitions.iter().map(|assignment| assignment.in_sync().count()).collect());
+        self.before.truncate(RECENT);
         let pairs = before.partitions.iter().zip(&table.partitions).enumerate();
         let emptied: Vec<usize> = pairs
             .filter(|(_, (former, now))| no_acknowledged_write_lost::emptied(former, now))
@@ -119,7 +139,7 @@ impl Observer {
         self.emptied.extend(emptied);
         let lost = first.filter(|_| !self.amnesia).and_then(|partition| match class {
             Class::Moves => Some(planned_moves_lose_nothing::check_emptied(table.epoch.counter, partition)),
-            Class::Promise => Some(no_acknowledged_write_lost::check_emptied(table, partition)),
+            Class::Promise | Class::Strong => Some(no_acknowledged_write_lost::check_emptied(table, partition)),
             Class::Beyond | Class::Divided => None,
         });
         self.ended(alive, class);
@@ -145,7 +165,7 @@ impl Observer {
         let remember = table.voters().filter(|member| alive.contains(&member.generation)).count();
         let voters = table.voters().count();
         let majority = table.quorum as usize * 2 > voters;
-        if remember < table.quorum as usize || (!majority && class != Class::Moves) {
+        if (!self.remembers && remember < table.quorum as usize) || (!majority && class != Class::Moves) {
             self.amnesia = true;
         }
     }

@@ -38,12 +38,11 @@ impl Cluster {
     fn departs(&mut self, back: Option<u64>) -> bool {
         let shape = &self.shape;
         // Within the promise a departure leaves room for all copies, also when a late request revives another one.
-        let needed =
-            if self.class == Class::Promise { shape.factor + 1 } else { shape.read_quorum.max(shape.write_quorum) };
+        let needed = if self.class.is_bounded() { shape.factor + 1 } else { shape.read_quorum.max(shape.write_quorum) };
         let enough = self.alive().len() > needed as usize;
         let planned = self.faults.plans.iter().any(|plan| matches!(plan, Plan::Restart(..) | Plan::Depart(..)));
         let fixed = self.shape.member_quorum != mizuya_wire::quorum::MemberQuorum::Auto;
-        let harmless = back.is_some() && self.alive().len() > 1 && self.class != Class::Promise;
+        let harmless = back.is_some() && self.alive().len() > 1 && !self.class.is_bounded();
         if !(enough || harmless) || planned || fixed {
             return false;
         }
@@ -116,6 +115,10 @@ impl Cluster {
                 Some(Plan::Restart(place, since, limit, Step::Goodbye(self.now)))
             }
             Step::Goodbye(at) if progress.gone || self.now > at + 1000 => {
+                if self.disks.restore.is_some() {
+                    self.end_in_order(place);
+                    return None;
+                }
                 self.kill(place, 50..1500);
                 None
             }
@@ -141,7 +144,7 @@ impl Cluster {
         } else if let Step::Goodbye(at) = step {
             if progress.gone || self.now > at + 5000 {
                 self.faults.expected.remove(&place);
-                self.crash(place);
+                self.end_in_order(place);
                 return None;
             }
         } else if matches!(state, Some(State::Leaving(_))) {

@@ -7,7 +7,7 @@ use mizuya_node::logic::{
     node::Ticket,
 };
 
-use crate::ledger::Name;
+use crate::{disk::Write, ledger::Name};
 
 /// What reaches a node.
 pub(crate) enum Arrival {
@@ -35,6 +35,8 @@ pub(crate) enum Event {
     Reread(Name),
     Start(usize),
     Resume(usize, Generation),
+    /// Something is written on a volume.
+    Disk(usize, Generation, Write),
     /// A step of the faults under way.
     Faults,
 }

@@ -15,6 +15,8 @@ pub(crate) struct Shape {
     pub(crate) gossip: bool,
     /// Budget of all entries of one member.
     pub(crate) max_bytes: u64,
+    /// About how many bytes of messages one frame carries: when few, copies are built in many chunks.
+    pub(crate) frame_bytes: usize,
 }
 
 /// No memory limit that matters here.
@@ -30,6 +32,7 @@ impl Shape {
         member_quorum: MemberQuorum::Auto,
         gossip: false,
         max_bytes: ROOMY,
+        frame_bytes: 64 << 10,
     };
 
     fn random(rng: &mut StdRng, class: Class) -> Self {
@@ -42,11 +45,13 @@ impl Shape {
             _ => 5,
         };
         let copies = match class {
+            Class::Strong => 3,
             Class::Promise => rng.random_range(2..=3),
             _ => rng.random_range(1..=3),
         };
         let factor = copies.min(members as u32);
         let write_quorum = match class {
+            Class::Strong => 2,
             Class::Promise => rng.random_range(2..=factor),
             _ => rng.random_range(1..=factor),
         };
@@ -54,11 +59,12 @@ impl Shape {
         Self {
             members,
             factor,
-            read_quorum: rng.random_range(1..=factor),
+            read_quorum: if class == Class::Strong { 2 } else { rng.random_range(1..=factor) },
             write_quorum,
             member_quorum: if two_of_two { MemberQuorum::Fixed(2) } else { MemberQuorum::Auto },
             gossip: rng.random_ratio(1, 4),
-            max_bytes: if rng.random_ratio(1, 10) { 6_000 } else { ROOMY },
+            max_bytes: if class != Class::Strong && rng.random_ratio(1, 10) { 2_000 } else { ROOMY },
+            frame_bytes: if rng.random_bool(0.5) { 300 } else { 64 << 10 },
         }
     }
 }
@@ -70,6 +76,8 @@ pub(crate) enum Class {
     Moves,
     /// At most W − 1 members are out at once, M above half: nothing is lost, and no partition starts empty.
     Promise,
+    /// As `Promise`, with factor 3 and R = W = 2: every key's history is linearizable.
+    Strong,
     /// Anything: a partition may start empty when the table says so; whatever stays must still be right.
     Beyond,
     /// M at most half, and the network falls apart: both sides go on, and one of them wins.
@@ -77,22 +85,29 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    pub(crate) const ALL: [Self; 4] = [Self::Moves, Self::Promise, Self::Beyond, Self::Divided];
+    pub(crate) const ALL: [Self; 5] = [Self::Moves, Self::Promise, Self::Strong, Self::Beyond, Self::Divided];
 
     pub(crate) fn draw(rng: &mut StdRng) -> (Self, Shape) {
         let class = match rng.random_range(0..20) {
             0..5 => Self::Moves,
-            5..12 => Self::Promise,
-            12..19 => Self::Beyond,
+            5..10 => Self::Promise,
+            10..13 => Self::Strong,
+            13..19 => Self::Beyond,
             _ => Self::Divided,
         };
         (class, Shape::random(rng, class))
+    }
+
+    /// Whether no more may be out at once than the promise allows.
+    pub(crate) fn is_bounded(self) -> bool {
+        matches!(self, Self::Promise | Self::Strong)
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Moves => "planned moves",
             Self::Promise => "W - 1 out at once",
+            Self::Strong => "factor 3, R = W = 2",
             Self::Beyond => "anything",
             Self::Divided => "M at most half",
         }

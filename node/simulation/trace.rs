@@ -1,8 +1,10 @@
 //! What happened, for people: kept only when a history is replayed.
 
+use std::sync::OnceLock;
+
 use mizuya_node::logic::cluster::{member::Member, message::Message, table::Table};
 
-use crate::ledger::Name;
+use crate::{invariants::Finding, ledger::Name};
 
 #[derive(Default)]
 pub(crate) struct Trace {
@@ -27,6 +29,13 @@ impl Trace {
         if self.kept {
             self.lines.push(format!("{now:>7} {}", text()));
         }
+    }
+
+    /// Keeps the first finding. `UNTIL` names the only invariant that counts.
+    pub(crate) fn found(&mut self, known: &mut Option<Finding>, now: u64, finding: Option<Finding>) {
+        let Some(finding) = finding.filter(|finding| known.is_none() && counts(finding)) else { return };
+        self.say(now, || format!("FOUND {}: {}", finding.invariant, finding.text));
+        *known = Some(finding);
     }
 
     pub(crate) fn about(&mut self, now: u64, name: Name, text: impl FnOnce() -> String) {
@@ -95,6 +104,12 @@ impl Trace {
     pub(crate) fn text(&self) -> String {
         self.lines.join("\n")
     }
+}
+
+fn counts(finding: &Finding) -> bool {
+    static UNTIL: OnceLock<Option<String>> = OnceLock::new();
+    let until = UNTIL.get_or_init(|| std::env::var("UNTIL").ok());
+    until.as_ref().is_none_or(|invariant| invariant == finding.invariant)
 }
 
 fn members(table: &Table) -> String {

@@ -33,3 +33,13 @@ fn the_install_files_are_what_the_code_says() {
     let expected = to_yaml("mizuya-operator manifests", &all).unwrap();
     assert_same("manifests/install.yaml", "manifests", &expected);
 }
+
+#[test]
+fn only_an_installation_for_all_namespaces_reads_kubernetes_nodes() {
+    let reads = |watch_namespace: Option<&str>| {
+        let install = Install { watch_namespace: watch_namespace.map(str::to_owned), ..Install::default() };
+        objects(&install).iter().any(|object| object.to_string().contains("\"nodes\""))
+    };
+    assert!(reads(None));
+    assert!(!reads(Some("cache")));
+}

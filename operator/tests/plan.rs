@@ -5,14 +5,15 @@
 mod world;
 
 use mizuya_operator::{
-    crd::{CacheClusterSpec, ReplicasFrom, ScaleDown},
+    crd::{CacheClusterSpec, Placement, ReplicasFrom, ScaleDown, Zones},
     logic::{
         children::Child,
         plan::{Say, plan},
+        report::{Outcome, report},
     },
 };
 use mizuya_wire::{admin::MemberState, quorum::MemberQuorum};
-use serde_json::json;
+use serde_json::{Value, json};
 use world::World;
 
 fn reason(say: &Say) -> String {
@@ -446,4 +447,80 @@ fn a_problem_that_a_node_reports_names_the_cause_in_a_condition() {
     world.nodes.problems.clear();
     world.run(20);
     assert_eq!(condition(&world).status, "False");
+}
+
+/// Machines of three zones, and an operator that may read them or not.
+fn with_machines(placement: Placement, reads_nodes: bool) -> World {
+    let mut world = World::new(CacheClusterSpec { placement, ..CacheClusterSpec::default() });
+    world.operator.reads_nodes = reads_nodes;
+    if reads_nodes {
+        let zones = [("machine-0", "a"), ("machine-1", "b"), ("machine-2", "c")];
+        world.zones = zones.map(|(machine, zone)| (machine.to_owned(), zone.to_owned())).into();
+    }
+    world.run_until_rest(120);
+    world
+}
+
+fn told(world: &World) -> Vec<&String> {
+    let mut told: Vec<&String> = world.story.iter().filter(|words| words.starts_with("tell ")).collect();
+    told.sort();
+    told
+}
+
+/// Where the pods find their zone, and what the status says of it.
+fn zone_field(world: &World) -> (Option<String>, String) {
+    let set = &world.kubernetes.live[&Child::StatefulSet];
+    let sources = set.pointer("/spec/template/spec/volumes/0/projected/sources").and_then(Value::as_array).unwrap();
+    let field = |source: &Value| {
+        let path = source.pointer("/downwardAPI/items/0/fieldRef/fieldPath").and_then(Value::as_str);
+        path.map(str::to_owned)
+    };
+    let field = sources.iter().find_map(field);
+    assert_eq!(field.is_some(), set.to_string().contains("MIZUYA_ZONE_FILE"));
+    let observed = world.observe(true);
+    let status = report(&observed, &plan(&observed), &Outcome::default()).status;
+    let known = status.conditions.into_iter().find(|condition| condition.type_ == "ZonesKnown").unwrap();
+    (field, known.reason)
+}
+
+#[test]
+fn each_pod_is_told_the_zone_of_its_machine_once() {
+    let mut world = with_machines(Placement::default(), true);
+    let name = |ordinal: u32| format!("{}-{ordinal}", world::NAME);
+    let expected: Vec<String> =
+        (0..3).zip(["a", "b", "c"]).map(|(pod, zone)| format!("tell {} that it is in {zone}", name(pod))).collect();
+    assert_eq!(told(&world), expected.iter().collect::<Vec<_>>());
+    let field = "metadata.annotations['cache.mizuya.dev/zone']".to_owned();
+    assert_eq!(zone_field(&world), (Some(field), "ZonesTold".to_owned()));
+    // The node read it at its start: a label that changes later writes nothing.
+    world.story.clear();
+    world.zones.insert("machine-0".to_owned(), "d".to_owned());
+    world.run(60);
+    assert_eq!(told(&world), Vec::<&String>::new());
+}
+
+#[test]
+fn machines_without_a_zone_are_told_apart_from_zones_that_nobody_told() {
+    let mut world = with_machines(Placement::default(), true);
+    for machine in 0..3 {
+        world.zones.insert(format!("machine-{machine}"), "-".to_owned());
+    }
+    for ordinal in 0..3 {
+        world.kubernetes.tell_zone(&format!("{}-{ordinal}", world::NAME), "-");
+    }
+    assert_eq!(zone_field(&world).1, "NodesWithoutZone");
+}
+
+#[test]
+fn without_a_right_to_read_machines_zones_come_from_a_label_or_are_off() {
+    let world = with_machines(Placement::default(), false);
+    assert_eq!((told(&world).len(), zone_field(&world)), (0, (None, "NodesNotReadable".to_owned())));
+    let label = Placement { zone_label: Some("example.com/zone".to_owned()), ..Placement::default() };
+    for reads_nodes in [false, true] {
+        let world = with_machines(label.clone(), reads_nodes);
+        let field = Some("metadata.labels['example.com/zone']".to_owned());
+        assert_eq!((told(&world).len(), zone_field(&world)), (0, (field, "ZonesTold".to_owned())));
+    }
+    let world = with_machines(Placement { zones: Zones::Off, ..Placement::default() }, true);
+    assert_eq!((told(&world).len(), zone_field(&world)), (0, (None, "ZonesOff".to_owned())));
 }

@@ -11,4 +11,6 @@ mod quickstart;
 mod roll;
 mod scale;
 mod sharing;
+mod storage;
 mod validation;
+mod zones;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(400);
 const VICTIM: u32 = 1;
+const OTHER: u32 = 0;
 
 #[test]
 fn pod_loss_by_a_crash_loses_nothing_with_two_copies() {
@@ -25,6 +26,14 @@ fn pod_loss_by_a_forced_delete_loses_nothing_with_two_copies() {
         let outcome = lost(scenario, 3, json!({ "factor": 2, "writeQuorum": 2 }), delete).await?;
         outcome.require_sound()?;
         outcome.require_addresses(2)
+    });
+}
+
+#[test]
+fn pod_loss_by_two_crashes_one_after_the_other_loses_nothing_with_two_copies() {
+    scenario("two-crashes", LIMIT, async |scenario| {
+        let outcome = lost(scenario, 3, json!({ "factor": 2, "writeQuorum": 2 }), crash_two).await?;
+        outcome.require_sound()
     });
 }
 
@@ -88,6 +97,13 @@ async fn lost(
 async fn crash(cache: &Cache, pod: &str) -> Result<()> {
     kill::pod(cache, pod).await?;
     kill::restarted(cache, pod, READY_LIMIT).await
+}
+
+/// Copies are rebuilt without an operator's or a person's help before the second crash.
+async fn crash_two(cache: &Cache, pod: &str) -> Result<()> {
+    crash(cache, pod).await?;
+    cache.ready(READY_LIMIT).await?;
+    crash(cache, &cache.pod(OTHER)).await
 }
 
 async fn delete(cache: &Cache, pod: &str) -> Result<()> {

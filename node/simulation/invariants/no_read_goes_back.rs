@@ -1,4 +1,5 @@
-//! A read that begins after another one ended does not find something older.
+//! A read that begins after another one ended does not find something older. Where both sides of a divided network went
+//! on, that holds again once the cluster is one.
 
 use super::Finding;
 use crate::ledger::{Entry, Found, Name, Read, Rules, Write};
@@ -10,8 +11,10 @@ fn may_be_taken_back(write: &Write, rules: &Rules) -> bool {
     rules.read_quorum <= 1 && write.acknowledged().is_none()
 }
 
-pub(crate) fn check(name: Name, entry: &Entry, read: &Read, rules: &Rules) -> Option<Finding> {
-    let earlier = entry.reads.iter().filter(|earlier| earlier.answered < read.asked && earlier.found != read.found);
+/// `since`: reads before that say nothing.
+pub(crate) fn check(name: Name, entry: &Entry, read: &Read, since: u64, rules: &Rules) -> Option<Finding> {
+    let earlier = entry.reads.iter().filter(|earlier| earlier.asked >= since);
+    let earlier = earlier.filter(|earlier| earlier.answered < read.asked && earlier.found != read.found);
     for seen in earlier {
         let Found::Value(number) = seen.found else { continue };
         let Some(write) = entry.write(number).filter(|write| !may_be_taken_back(write, rules)) else { continue };

@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, Process};
 pub(crate) const NAME: &str = "within_limits";
 
 /// Bytes that copies may hold beyond the budget until their primaries have made room.
-const ON_THE_WAY: u64 = 4_000;
+const ON_THE_WAY: u64 = 2_000;
 /// Requests that this load can ever have waiting on one member.
 const MOST_WAITING: usize = 200;
 

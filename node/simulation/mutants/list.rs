@@ -1,8 +1,9 @@
 //! Wrong versions of the logic. Each text must stand exactly once in its file, under `node/src/logic`.
 
 use crate::invariants::{
-    copies_are_equal, copies_come_back, no_acknowledged_write_lost, no_miss_by_a_move, no_old_value_returns,
-    no_read_goes_back, one_primary_an_epoch, one_table, only_own_values, planned_moves_lose_nothing, within_limits,
+    copies_are_equal, copies_come_back, linearizable, no_acknowledged_write_lost, no_miss_by_a_move,
+    no_old_value_returns, no_read_goes_back, one_primary_an_epoch, one_table, only_own_values,
+    planned_moves_lose_nothing, predecessor_is_silent, within_limits,
 };
 
 /// One wrong version.
@@ -41,7 +42,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "silent_copies_not_waited_for",
         "cluster/replica/primary.rs",
-        (".filter(|copy| copy.counts()).all(|copy| copy.has(sequence))", ".filter(|copy| copy.counts()).all(|_| true)"),
+        ("holders >= self.write_quorum && self.survives(sequence)", "holders >= self.write_quorum"),
         no_acknowledged_write_lost::NAME,
     ),
     mutant(
@@ -75,7 +76,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "late_claim_accepted",
         "cluster/next_table.rs",
         ("copy.member == claim.member && copy.since == claim.since", "copy.member == claim.member"),
-        copies_are_equal::NAME,
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "claim_of_an_older_epoch_accepted",
+        "cluster/next_table.rs",
+        ("if assignment.epoch != claim.epoch {", "if assignment.epoch < claim.epoch {"),
+        no_acknowledged_write_lost::NAME,
     ),
     mutant(
         "gap_ignored",
@@ -83,15 +90,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         (
             "let follows = starts == self.last || (starts.sequence < self.last.sequence && self.overlaps(&append));",
             "let follows = starts.sequence < u64::MAX || self.overlaps(&append);\n        self.last.sequence = self.last.sequence.max(starts.sequence);",
-        ),
-        copies_are_equal::NAME,
-    ),
-    mutant(
-        "epoch_not_checked_by_copies",
-        "cluster/replica/following.rs",
-        (
-            "matches!(&self.role, Role::Copy(following) if following.epoch == epoch) && epoch >= self.floor",
-            "matches!(&self.role, Role::Copy(following) if following.epoch >= epoch || epoch >= self.floor)",
         ),
         copies_are_equal::NAME,
     ),
@@ -111,13 +109,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),",
             "Access::Write => Some(executed.reply),",
         ),
-        no_old_value_returns::NAME,
+        no_acknowledged_write_lost::NAME,
     ),
     mutant(
         "sync_keeps_what_the_primary_lacks",
         "cluster/replica/following.rs",
         ("self.start_from(chunk.at);", "self.restart_log(chunk.at);"),
-        no_old_value_returns::NAME,
+        copies_are_equal::NAME,
     ),
     mutant(
         "time_to_live_by_the_wall_clock",
@@ -157,19 +155,31 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "control.taking.as_ref().filter(|taking| taking.leases_until <= clock.now)",
             "control.taking.as_ref().filter(|taking| taking.leases_until.0 < u64::MAX)",
         ),
-        no_old_value_returns::NAME,
-    ),
-    mutant(
-        "consent_of_the_loser_skipped",
-        "cluster/proposer.rs",
-        ("assignment.from.into_iter().chain(assignment.primary())", "assignment.primary().into_iter()"),
-        no_old_value_returns::NAME,
+        predecessor_is_silent::NAME,
     ),
     mutant(
         "old_owner_goes_on",
         "cluster/replica/commands.rs",
         ("if primary.frozen.is_some() {", "if primary.frozen == Some(Millis(0)) {"),
-        no_miss_by_a_move::NAME,
+        predecessor_is_silent::NAME,
+    ),
+    mutant(
+        "older_table_obeyed",
+        "cluster/voter.rs",
+        ("is_some_and(|known| known.epoch >= table.epoch)", "is_some_and(|known| known.epoch == table.epoch)"),
+        predecessor_is_silent::NAME,
+    ),
+    mutant(
+        "epoch_not_checked_by_primaries",
+        "cluster/replica/stream.rs",
+        ("if confirm.epoch != primary.epoch || confirm.refused {", "if confirm.refused {"),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "consent_of_the_loser_skipped",
+        "cluster/proposer.rs",
+        ("!table.is_live(side) || answers.contains(&side)", "!table.is_live(side) || answers.len() < 99"),
+        no_acknowledged_write_lost::NAME,
     ),
     mutant(
         "leaver_does_not_wait_for_its_copies",
@@ -190,7 +200,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "highest_table_ignored",
         "cluster/proposer.rs",
-        ("            *highest = table;\n", "            let _ = table;\n"),
+        ("            *highest = table;\n", "            drop(table);\n"),
         one_primary_an_epoch::NAME,
     ),
     mutant(
@@ -206,20 +216,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "if !first_of_cluster && table.epoch < self.promised {",
             "if !first_of_cluster && table.epoch < Epoch::default() {",
         ),
-        one_primary_an_epoch::NAME,
+        no_acknowledged_write_lost::NAME,
     ),
     mutant(
         "voter_without_memory_votes",
         "cluster/proposer.rs",
         ("|| (voted > 0 && all(table, answers, replaced))", "|| voted > 0 && !replaced.is_empty()"),
-        one_primary_an_epoch::NAME,
+        one_table::NAME,
     ),
     mutant(
         "table_not_told_to_those_who_missed_it",
         "node/control.rs",
         (
-            "        if ours > theirs {\n            self.send_table(control, from, effects);\n        } else if theirs > ours {",
-            "        if theirs > ours {",
+            "if ours > theirs {\n            self.send_table(control, from, effects);\n        } else if theirs > ours {",
+            "if ours > theirs && ours < theirs {",
         ),
         one_table::NAME,
     ),
@@ -249,9 +259,24 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_read_goes_back::NAME,
     ),
     mutant(
-        "reply_to_a_former_start_accepted",
+        "read_answered_before_what_it_read_is_safe",
+        "cluster/replica/commands.rs",
+        ("|| !primary.survives(read.sequence) {", "{"),
+        linearizable::NAME,
+    ),
+    mutant(
+        "write_of_unknown_outcome_sent_again",
         "node/forwards.rs",
-        ("Self { next: generation, open: BTreeMap::new() }", "Self { next: generation % 2, open: BTreeMap::new() }"),
+        (
+            "Access::Write => self.reply(request.origin, outcome_unknown(request.partition), effects),",
+            "Access::Write => self.wait(Waiting { request, deadline: clock + UNREACHABLE_HOLD, epoch: 0 }, effects),",
+        ),
+        linearizable::NAME,
+    ),
+    mutant(
+        "numbers_of_forwards_come_again",
+        "node/forwards.rs",
+        ("let id = forwards.next.wrapping_add(1);", "let id = forwards.next.wrapping_add(1) % 4;"),
         only_own_values::NAME,
     ),
     mutant(

@@ -58,6 +58,9 @@ pub struct Run {
     /// Zone of this member, for placing copies apart
     #[arg(long, env = "MIZUYA_ZONE", default_value = "")]
     pub zone: String,
+    /// File that names the zone where --zone does not; the start waits up to 30 s until it says something, `-` for none
+    #[arg(long, value_name = "FILE", env = "MIZUYA_ZONE_FILE")]
+    pub zone_file: Option<PathBuf>,
     /// single, ha or disabled
     #[arg(long, value_parser = mode)]
     pub mode: Option<Mode>,
@@ -103,6 +106,9 @@ pub struct Run {
     /// Most bytes that entries may take, such as 256Mi
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub max_memory: Option<u64>,
+    /// Folder on a volume that outlives the process: tables and snapshots are kept there
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
     /// Folder made by init-secrets
     #[arg(long, value_name = "DIR")]
     pub security_dir: Option<String>,
@@ -176,6 +182,9 @@ impl Run {
         }
         if self.max_memory.is_some() {
             settings.max_memory = self.max_memory;
+        }
+        if self.data_dir.is_some() {
+            settings.data_dir.clone_from(&self.data_dir);
         }
         if self.security_dir.is_some() {
             settings.security.dir.clone_from(&self.security_dir);

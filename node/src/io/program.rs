@@ -2,12 +2,15 @@
 
 use std::{path::Path, process::ExitCode};
 
+use mizuya_wire::settings::Settings;
+
 use super::{
     arguments::{self, Arguments, Command, Effective, Run},
     log, own_address,
-    runtime::{Listeners, Runtime, Start},
+    runtime::{Listeners, Running, Runtime, Start},
     security,
-    shutdown::{self, End},
+    shutdown::{self, End, Signals},
+    zone,
 };
 
 /// Ends with this code when the process must start anew.
@@ -46,29 +49,19 @@ fn init_secrets(dir: &Path, names: &[String]) -> anyhow::Result<ExitCode> {
 }
 
 fn node(run: &Run) -> anyhow::Result<ExitCode> {
-    let Effective { mut settings, warnings } = run.settings()?;
+    let Effective { settings, warnings } = run.settings()?;
     log::start(&settings.log, run.log_format);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let zone = run.zone.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let end = runtime.block_on(async {
-        for peer in own_address::drop_own(&mut settings).await {
-            tracing::info!(peer, "this peer is the member itself");
-        }
-        let listeners = Listeners::bind(&settings).await?;
-        let running = Runtime::start(Start { settings, zone }, listeners)?;
-        let identity = running.runtime().identity().clone();
-        tracing::info!(
-            name = %identity.name,
-            mode = running.runtime().mode(),
-            clients = identity.client_port,
-            peers = identity.peer_port,
-            version = env!("CARGO_PKG_VERSION"),
-            "started"
-        );
-        anyhow::Ok(shutdown::until_signal(running).await?)
+        let mut signals = Signals::listen()?;
+        let running = tokio::select! {
+            running = start(settings, run) => running?,
+            () = signals.next() => return anyhow::Ok(End::Left),
+        };
+        Ok(shutdown::until_signal(running, &mut signals).await)
     })?;
     runtime.shutdown_background();
     Ok(match end {
@@ -76,4 +69,26 @@ fn node(run: &Run) -> anyhow::Result<ExitCode> {
         End::Hurried => ExitCode::FAILURE,
         End::MustRestart(_) => ExitCode::from(RESTART),
     })
+}
+
+async fn start(mut settings: Settings, run: &Run) -> anyhow::Result<Running> {
+    for peer in own_address::drop_own(&mut settings).await {
+        tracing::info!(peer, "this peer is the member itself");
+    }
+    let zone = match &run.zone_file {
+        Some(file) if run.zone.is_empty() => zone::read(file, zone::TIMEOUT).await,
+        _ => run.zone.clone(),
+    };
+    let listeners = Listeners::bind(&settings).await?;
+    let running = Runtime::start(Start { settings, zone }, listeners)?;
+    let identity = running.runtime().identity();
+    tracing::info!(
+        name = %identity.name,
+        mode = running.runtime().mode(),
+        clients = identity.client_port,
+        peers = identity.peer_port,
+        version = env!("CARGO_PKG_VERSION"),
+        "started"
+    );
+    Ok(running)
 }

@@ -34,6 +34,7 @@ use super::{
     memory,
     peer::{self, Links},
     security::{Security, SecurityError},
+    volume::{self, Volume},
 };
 use crate::logic::{
     clock::{Clock, Millis},
@@ -81,6 +82,14 @@ pub enum StartError {
         what: &'static str,
         /// Where.
         address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The volume cannot be used.
+    #[error("data_dir {folder}: {source}; correct its name, its owner or its rights")]
+    Volume {
+        /// Which.
+        folder: String,
         /// Why not.
         source: std::io::Error,
     },
@@ -166,6 +175,16 @@ pub struct Runtime {
     fatal: watch::Sender<Option<String>>,
     closing: CancellationToken,
     started: Millis,
+    volume: Option<Volume>,
+}
+
+/// Commands of one connection that came together.
+pub struct Batch {
+    /// When they came.
+    pub clock: Clock,
+    random: u64,
+    /// What they want done.
+    pub effects: Effects,
 }
 
 impl Runtime {
@@ -175,6 +194,7 @@ impl Runtime {
         let security = load_security(&settings)?;
         let clock = read_clock().map_err(StartError::Clock)?;
         let node = Node::new(config(&settings, start.zone), clock);
+        let (volume, inboxes, recovered) = open_volume(&settings, &node, clock)?;
         let (gossip_events, gossip_inbox) = mpsc::channel(gossip::MAX_EVENTS);
         let runtime = Arc::new(Self {
             node,
@@ -193,8 +213,13 @@ impl Runtime {
             fatal: watch::Sender::new(None),
             closing: CancellationToken::new(),
             started: clock.now,
+            volume,
             settings,
         });
+        runtime.carry_out(recovered);
+        if let Some(inboxes) = inboxes {
+            volume::start(&runtime, inboxes).map_err(|source| volume_error(&runtime.settings, source))?;
+        }
         let mut running = Running { runtime, stop: CancellationToken::new(), tasks: JoinSet::new() };
         running.spawn_all(listeners, gossip_inbox);
         Ok(running)
@@ -213,16 +238,32 @@ impl Runtime {
 
     /// A client's command for one partition. None: the reply comes later to the connection's sender.
     pub fn submit(&self, ticket: Ticket, partition: Partition, words: &[Bytes]) -> Option<Reply> {
+        let mut batch = self.batch();
+        let reply = self.submit_in(&mut batch, ticket, partition, words);
+        self.carry_out(batch.effects);
+        reply
+    }
+
+    /// What commands share that come together: one look at the clocks, and effects that are carried out at the end
+    /// with [`Runtime::carry_out`].
+    pub fn batch(&self) -> Batch {
+        Batch { clock: self.clock(), random: rand::random(), effects: Effects::default() }
+    }
+
+    /// As [`Runtime::submit`], for one of several commands.
+    pub fn submit_in(&self, batch: &mut Batch, ticket: Ticket, partition: Partition, words: &[Bytes]) -> Option<Reply> {
+        // Fresh for each command; Weyl's sequence is even enough for choosing samples.
+        batch.random = batch.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         if self.settings.mode == Mode::Disabled {
-            return Some(self.answer_as_empty(words));
+            return Some(self.answer_as_empty(batch, words));
         }
-        self.with_effects(|node, clock, random, effects| node.submit(ticket, partition, words, clock, random, effects))
+        self.node.submit(ticket, partition, words, batch.clock, batch.random, &mut batch.effects)
     }
 
     /// What a store without entries answers; nothing is kept.
-    fn answer_as_empty(&self, words: &[Bytes]) -> Reply {
+    fn answer_as_empty(&self, batch: &Batch, words: &[Bytes]) -> Reply {
         let default_map = Bytes::from(self.settings.dmap_name.clone());
-        let context = Context { clock: self.clock(), random: rand::random(), default_map };
+        let context = Context { clock: batch.clock, random: batch.random, default_map: &default_map };
         commands::execute(words, &mut Store::new(0), &context).reply
     }
 
@@ -249,6 +290,9 @@ impl Runtime {
         }
         if effects.table_changed {
             self.look_whom_to_dial();
+        }
+        if let Some(volume) = &self.volume {
+            volume.carry_out(effects.persist, effects.erase);
         }
         if let Some(reason) = effects.fatal {
             tracing::error!("{reason}");
@@ -309,6 +353,11 @@ impl Runtime {
     /// What is wrong, as far as io can tell.
     pub fn problems(&self) -> &Problems {
         &self.problems
+    }
+
+    /// The volume, if there is one.
+    pub fn volume(&self) -> Option<&Volume> {
+        self.volume.as_ref()
     }
 
     /// When the node was started.
@@ -447,6 +496,10 @@ impl Running {
             self.tasks.spawn(peer::streams::run(runtime.clone(), stop.clone()));
             self.tasks.spawn(diagnosis::run(runtime.clone(), stop.clone()));
         }
+        if runtime.volume.is_some() && !runtime.settings.snapshot_interval.is_zero() {
+            let interval = runtime.settings.snapshot_interval;
+            self.tasks.spawn(volume::run_periodic(runtime.clone(), interval, stop.clone()));
+        }
         if let Some(listener) = listeners.http {
             self.spawn_fallible("http", http::serve(listener, runtime.clone(), stop.clone()));
         }
@@ -489,6 +542,27 @@ impl Drop for Running {
         self.runtime.closing.cancel();
         self.stop.cancel();
     }
+}
+
+/// Opens the volume of the settings and gives the node what is there.
+fn open_volume(
+    settings: &Settings,
+    node: &Node,
+    clock: Clock,
+) -> Result<(Option<Volume>, Option<volume::Inboxes>, Effects), StartError> {
+    let mut effects = Effects::default();
+    let Some(folder) = &settings.data_dir else { return Ok((None, None, effects)) };
+    let mut open = || {
+        let (volume, inboxes) = Volume::open(folder.as_ref())?;
+        volume.recover(node, clock, &mut effects)?;
+        Ok((volume, inboxes))
+    };
+    let (volume, inboxes) = open().map_err(|source| volume_error(settings, source))?;
+    Ok((Some(volume), Some(inboxes), effects))
+}
+
+fn volume_error(settings: &Settings, source: std::io::Error) -> StartError {
+    StartError::Volume { folder: settings.data_dir.clone().unwrap_or_default(), source }
 }
 
 fn read_clock() -> nix::Result<Clock> {
@@ -539,6 +613,7 @@ fn config(settings: &Settings, zone: String) -> Config {
         max_bytes,
         bootstrap_timeout: if alone { Duration::ZERO } else { settings.bootstrap_timeout },
         rejoin_timeout: settings.rejoin_timeout,
+        restore: settings.data_dir.is_some().then_some(settings.restore),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{env, time::Duration};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -34,31 +34,49 @@ pub enum End {
     MustRestart(String),
 }
 
-/// Runs until SIGTERM or SIGINT, then leaves; a second signal ends it at once.
-pub async fn until_signal(running: Running) -> std::io::Result<End> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// SIGTERM and SIGINT. To be listened to before anything else: for the first process of a container a signal that nobody
+/// listens to does nothing, and its pod would end only with the grace period.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Runs until a signal, then leaves; a second signal ends it at once.
+pub async fn until_signal(running: Running, signals: &mut Signals) -> End {
     let runtime = running.runtime().clone();
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.next() => {}
         reason = runtime.fatal() => {
             running.stop().await;
-            return Ok(End::MustRestart(reason));
+            return End::MustRestart(reason);
         }
     }
     // A pod that ends is still sent connections for a moment.
     let settle = if env::var_os("KUBERNETES_SERVICE_HOST").is_some() { ENDPOINTS_SETTLE } else { Duration::ZERO };
     tokio::select! {
-        _ = leave(running, settle) => Ok(End::Left),
-        _ = terminate.recv() => Ok(End::Hurried),
-        _ = interrupt.recv() => Ok(End::Hurried),
+        _ = leave(running, settle) => End::Left,
+        () = signals.next() => End::Hurried,
     }
 }
 
 /// Hands over what this member owns, closes connections between commands, tells the others, and ends. Commands are
-/// answered or forwarded until `settle` has passed. Returns how many keys end with it, because no member that stays has
-/// a copy of them: after `leave_timeout`, or where nobody stays.
+/// answered or forwarded until `settle` has passed. Returns how many keys end with it (or stay on its volume alone), because no
+/// member that stays has a copy of them: after `leave_timeout`, or where nobody stays.
 pub async fn leave(running: Running, settle: Duration) -> u64 {
     let began = Instant::now();
     let runtime = running.runtime().clone();
@@ -70,13 +88,21 @@ pub async fn leave(running: Running, settle: Duration) -> u64 {
     if !handed_over {
         tracing::error!(primaries, "the time to leave is over before everything was handed over");
     }
-    if left_behind > 0 {
+    if left_behind > 0 && runtime.volume().is_some() {
+        tracing::info!(
+            keys = left_behind,
+            "keys stay on this node's volume alone: no node that stays has a copy of them"
+        );
+    } else if left_behind > 0 {
         tracing::warn!(keys = left_behind, "keys end with this node: no node that stays has a copy of them");
     }
     sleep_until(began + settle).await;
     runtime.closing().cancel();
     until(Instant::now() + CLOSE_TIMEOUT, || runtime.connection_count() == 0).await;
     say_goodbye(&runtime).await;
+    if let Some(volume) = runtime.volume() {
+        volume.write_final().await;
+    }
     running.stop().await;
     tracing::info!(after_ms = began.elapsed().as_millis() as u64, left_behind, "left");
     left_behind

@@ -1,25 +1,25 @@
 //! The snapshot file on disk (rules S1, S2). These calls block; a runtime's worker must not make them.
 //!
-//! A new file is written beside the old one and takes its place only when it is whole and on disk. A file that cannot be
-//! used is set aside under another name and reported, never served and never in the way.
+//! A file that cannot be used is set aside under another name and reported, never served and never in the way.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
 use bytes::BytesMut;
 
+use super::files;
 use crate::logic::{
     clock::Clock,
-    snapshot::{self, Reader, Section, Unreadable},
+    cluster::message::Record,
+    snapshot::{self, Header, Reader, Section, Unreadable},
+    store::Op,
 };
 
 /// The file's name in its folder.
 pub const FILE: &str = "partitions.snapshot";
-/// What is being written.
-const UNFINISHED: &str = "partitions.snapshot.new";
 /// Read at a time.
 const READ: usize = 256 << 10;
 
@@ -30,46 +30,70 @@ pub enum Found {
     Nothing,
     /// A whole one; all its sections were given.
     Whole,
-    /// One that cannot be used. It stands under this name now, in place of an earlier one.
-    SetAside(PathBuf, Unreadable),
+    /// One that cannot be used, and why. It stands under this name now, in place of an earlier one.
+    SetAside(PathBuf, String),
 }
 
 /// Writes a snapshot in place of the one that is there. On an error that one stays. Returns the bytes written.
 pub fn write(folder: &Path, sections: impl Iterator<Item = Section>, clock: Clock) -> io::Result<u64> {
-    let unfinished = folder.join(UNFINISHED);
-    let mut file = File::create(&unfinished)?;
-    let (mut buffer, mut written) = (BytesMut::new(), 0);
-    snapshot::write_start(&mut buffer);
-    for section in sections {
-        snapshot::write(&section, clock, &mut buffer);
-        if buffer.len() >= READ {
-            file.write_all(&buffer)?;
-            written += buffer.len() as u64;
-            buffer.clear();
+    files::replace(folder, FILE, |file| {
+        let (mut buffer, mut written) = (BytesMut::new(), 0);
+        snapshot::write_start(&mut buffer);
+        for section in sections {
+            snapshot::write(&section, clock, &mut buffer);
+            if buffer.len() >= READ {
+                file.write_all(&buffer)?;
+                written += buffer.len() as u64;
+                buffer.clear();
+            }
         }
-    }
-    file.write_all(&buffer)?;
-    written += buffer.len() as u64;
-    file.sync_all()?;
-    fs::rename(&unfinished, folder.join(FILE))?;
-    sync(folder)?;
-    Ok(written)
+        file.write_all(&buffer)?;
+        Ok(written + buffer.len() as u64)
+    })
 }
 
-/// Gives every section of the folder's snapshot to `take`, after the whole file was found good.
-pub fn read(folder: &Path, clock: Clock, mut take: impl FnMut(Section)) -> io::Result<Found> {
+/// Entries in sections of about `max_bytes`.
+pub fn sections_of(entries: Vec<Record>, max_bytes: usize) -> Vec<Section> {
+    let (mut sections, mut section, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for record in entries {
+        if let Op::Put { map, key, value, .. } = &record.op {
+            bytes += map.len() + key.len() + value.len();
+        }
+        section.push(record);
+        if bytes >= max_bytes {
+            sections.push(Section::Entries(std::mem::take(&mut section)));
+            bytes = 0;
+        }
+    }
+    if !section.is_empty() {
+        sections.push(Section::Entries(section));
+    }
+    sections
+}
+
+/// Gives every section of the folder's snapshot to `take`, after the whole file was found good. `refuses` says why it is
+/// not this member's.
+pub fn read(
+    folder: &Path,
+    clock: Clock,
+    refuses: impl Fn(&Header) -> Option<String>,
+    mut take: impl FnMut(Section),
+) -> io::Result<Found> {
     let path = folder.join(FILE);
-    // What was begun and never finished is of no use.
-    remove(&folder.join(UNFINISHED))?;
-    let judged = match pass(&path, clock, &mut |_| ()) {
+    files::remove_unfinished(folder, FILE)?;
+    let mut refused = None;
+    let mut look = |section: Section| {
+        if let Section::Header(header) = section {
+            refused = refuses(&header);
+        }
+    };
+    let judged = match pass(&path, clock, &mut look) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         other => other?,
     };
-    if let Err(reason) = judged {
-        let aside = folder.join(format!("{FILE}.unreadable"));
-        fs::rename(&path, &aside)?;
-        sync(folder)?;
-        return Ok(Found::SetAside(aside, reason));
+    let why = judged.err().map(|reason: Unreadable| reason.to_string()).or(refused);
+    if let Some(why) = why {
+        return Ok(Found::SetAside(files::set_aside(folder, FILE)?, why));
     }
     pass(&path, clock, &mut take)?.map_err(io::Error::other)?;
     Ok(Found::Whole)
@@ -77,9 +101,7 @@ pub fn read(folder: &Path, clock: Clock, mut take: impl FnMut(Section)) -> io::R
 
 /// Removes the folder's snapshot: a drained node has nothing to come back with (rule S2).
 pub fn erase(folder: &Path) -> io::Result<()> {
-    remove(&folder.join(UNFINISHED))?;
-    remove(&folder.join(FILE))?;
-    sync(folder)
+    files::remove(folder, FILE)
 }
 
 fn pass(path: &Path, clock: Clock, take: &mut impl FnMut(Section)) -> io::Result<Result<(), Unreadable>> {
@@ -104,20 +126,10 @@ fn pass(path: &Path, clock: Clock, take: &mut impl FnMut(Section)) -> io::Result
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-/// Names are on disk only when their folder is.
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::logic::{
         clock::Millis,
@@ -128,6 +140,7 @@ mod tests {
         snapshot::Header,
     };
 
+    const UNFINISHED: &str = "partitions.snapshot.new";
     const CLOCK: Clock = Clock { now: Millis(1), wall: 1_700_000_000_000 };
 
     fn sections(epoch: u64) -> Vec<Section> {
@@ -138,14 +151,19 @@ mod tests {
             epoch,
             partitions: 4,
             wall: CLOCK.wall,
-            is_final: true,
         };
         vec![Section::Header(header), Section::End { partitions: 0 }]
     }
 
     fn load(folder: &Path) -> (Found, Vec<Section>) {
         let mut sections = Vec::new();
-        let found = read(folder, CLOCK, |section| sections.push(section)).unwrap();
+        let found = read(
+            folder,
+            CLOCK,
+            |header| (header.cluster != ClusterId(1)).then(|| "it is foreign".to_owned()),
+            |section| sections.push(section),
+        )
+        .unwrap();
         (found, sections)
     }
 
@@ -176,9 +194,22 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         let (found, given) = load(folder.path());
         let aside = folder.path().join("partitions.snapshot.unreadable");
-        assert_eq!(found, Found::SetAside(aside.clone(), Unreadable::Damaged(bytes.len() as u64)));
+        assert_eq!(found, Found::SetAside(aside.clone(), Unreadable::Damaged(bytes.len() as u64).to_string()));
         assert_eq!(given, vec![]);
         assert_eq!(fs::read(aside).unwrap(), bytes);
+        assert_eq!(load(folder.path()).0, Found::Nothing);
+    }
+
+    #[test]
+    fn a_foreign_file_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut foreign = sections(1);
+        if let Section::Header(header) = &mut foreign[0] {
+            header.cluster = ClusterId(2);
+        }
+        write(folder.path(), foreign.into_iter(), CLOCK).unwrap();
+        let aside = folder.path().join("partitions.snapshot.unreadable");
+        assert_eq!(load(folder.path()), (Found::SetAside(aside, "it is foreign".to_owned()), vec![]));
         assert_eq!(load(folder.path()).0, Found::Nothing);
     }
 

@@ -34,6 +34,18 @@ pub enum Mode {
     Disabled,
 }
 
+/// What comes back after all members were down at once (rule S1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Restore {
+    /// Only what was written to the volume after the last acknowledged write: at the end of a member that left in order.
+    #[default]
+    Strict,
+    /// Where there is no such snapshot, the newest of another kind: writes after it are lost, and keys that were
+    /// deleted after it come back. Counted.
+    Lossy,
+}
+
 /// How far apart the members are: a preset of the failure detector's times (requirement A13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -139,6 +151,14 @@ pub struct Settings {
     /// Most bytes that all entries may take, as a number or as `256Mi`; absent: 70 % of the container's memory limit.
     #[serde(skip_serializing_if = "Option::is_none", with = "opt_bytes")]
     pub max_memory: Option<u64>,
+    /// Folder on a volume that outlives the process, for tables and snapshots (rule S2). Absent: nothing is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<String>,
+    /// Between two snapshots while the node runs; 0: only the one at its end.
+    #[serde(with = "duration")]
+    pub snapshot_interval: Duration,
+    /// What comes back after all members were down at once.
+    pub restore: Restore,
     /// Certificates and keys.
     pub security: Security,
     /// Settings of mode `single` (requirement A7).
@@ -200,6 +220,9 @@ impl Default for Settings {
             rejoin_timeout: Duration::from_mins(2),
             partitions: 256,
             max_memory: None,
+            data_dir: None,
+            snapshot_interval: Duration::from_mins(5),
+            restore: Restore::Strict,
             security: Security::default(),
             single: Single::default(),
             log: "info".to_owned(),
@@ -357,6 +380,7 @@ fn known_words() -> Result<Vec<String>, SettingsError> {
         generated_by: Some(String::new()),
         name: Some(String::new()),
         max_memory: Some(0),
+        data_dir: Some(String::new()),
         ..Settings::default()
     };
     let yaml = serde_yaml_ng::to_value(all).map_err(|e| SettingsError::Yaml(e.to_string()))?;

@@ -8,8 +8,8 @@ mod status;
 
 pub use schema::crd;
 pub use spec::{
-    CacheCluster, CacheClusterSpec, Environment, Memory, Mode, Placement, Ports, Replication, Resources, ScaleDown,
-    Update,
+    CacheCluster, CacheClusterSpec, Environment, Keep, Memory, Mode, Placement, Ports, Replication, Resources, Restore,
+    Retention, ScaleDown, Storage, Update, Zones,
 };
 pub use status::{CacheClusterStatus, DrainStatus, Figures, FirewallPort, ProblemStatus, QuorumStatus, ReplicasFrom};
 

@@ -173,6 +173,42 @@ pub const RULES: &[Rule] = &[
         "scaleDown.drainTimeout must be a time such as 30m; leave it out for none",
     ),
     rule(
+        "spec",
+        ".storage",
+        "has(self.storage) == has(oldSelf.storage)",
+        "storage cannot be added or removed, because volumes are part of the pods' identity: make another CacheCluster beside this one and move its clients there, or delete this one and create it anew",
+    ),
+    rule(
+        "spec.storage",
+        ".size",
+        "self.size == oldSelf.size",
+        "storage.size cannot be changed here: enlarge the PersistentVolumeClaims themselves if their class allows it, or delete this CacheCluster and create it anew",
+    ),
+    rule(
+        "spec.storage",
+        ".storageClassName",
+        "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+        "storage.storageClassName cannot be changed: make another CacheCluster beside this one and move its clients there, or delete this one and create it anew",
+    ),
+    rule(
+        "spec.storage",
+        ".size",
+        "self.size.matches('^[1-9][0-9]{0,14}(k|M|G|T|Ki|Mi|Gi|Ti)?$')",
+        "storage.size must be a whole size such as 1Gi",
+    ),
+    rule(
+        "spec.storage",
+        ".snapshotInterval",
+        "self.snapshotInterval.matches('^[0-9]{1,6}(ms|s|m|h)$')",
+        "storage.snapshotInterval must be a time such as 5m; 0s for none while a node runs",
+    ),
+    rule(
+        "spec",
+        ".storage",
+        "self.mode != 'disabled' || !has(self.storage)",
+        "mode disabled stores nothing: leave storage out, or set mode to ha",
+    ),
+    rule(
         "spec.memory",
         ".maxMemory",
         "!has(self.maxMemory) || self.maxMemory.matches('^[1-9][0-9]{0,14}(k|M|G|Ki|Mi|Gi)?$')",
@@ -200,5 +236,11 @@ pub const RULES: &[Rule] = &[
          self.resources.requests.all(k, !(k in self.resources.limits) || \
          quantity(string(self.resources.requests[k])).compareTo(quantity(string(self.resources.limits[k]))) <= 0)",
         "a request in resources.requests is above its limit in resources.limits: lower the request or raise the limit",
+    ),
+    rule(
+        "spec.placement",
+        ".zoneLabel",
+        "!has(self.zoneLabel) || self.zoneLabel.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')",
+        "placement.zoneLabel must be the name of a label such as topology.kubernetes.io/zone; leave it out where the operator may read Kubernetes nodes",
     ),
 ];

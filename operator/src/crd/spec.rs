@@ -111,6 +111,10 @@ pub struct CacheClusterSpec {
     /// that whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// A volume for each node, from which the cache comes back after all nodes were down. Absent: memory only. Cannot be
+    /// added, removed or resized later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
     /// Where the nodes may run.
     pub placement: Placement,
     /// While true the operator changes nothing but the disruption budget.
@@ -133,6 +137,7 @@ impl Default for CacheClusterSpec {
             scale_down: ScaleDown::default(),
             update: Update::default(),
             resources: None,
+            storage: None,
             placement: Placement::default(),
             paused: false,
         }
@@ -287,6 +292,88 @@ pub struct Resources {
     pub requests: BTreeMap<String, Quantity>,
 }
 
+/// Whether the copies of a key are kept in different zones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Zones {
+    /// As far as zones are known.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// A volume for each node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Storage {
+    /// Size of each volume, such as `1Gi`. Three times the memory of a node leaves room for two snapshots. Cannot be
+    /// changed.
+    pub size: String,
+    /// Storage class. Absent: the default one of the Kubernetes cluster. Cannot be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+    /// Between two snapshots while a node runs, such as `5m`; `0s`: only the one at its end.
+    pub snapshot_interval: String,
+    /// What comes back after all nodes were down at once: `strict` only what nodes wrote that stopped in order; `lossy`
+    /// else the newest snapshot of another kind, without later writes and with keys that were deleted later.
+    pub restore: Restore,
+    /// What becomes of volumes that are not used any more.
+    pub retention: Retention,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            size: "1Gi".to_owned(),
+            storage_class_name: None,
+            snapshot_interval: "5m".to_owned(),
+            restore: Restore::default(),
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// What comes back after all nodes were down at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Restore {
+    /// Only final snapshots.
+    #[default]
+    Strict,
+    /// Else the newest of another kind.
+    Lossy,
+}
+
+impl From<Restore> for settings::Restore {
+    fn from(restore: Restore) -> Self {
+        match restore {
+            Restore::Strict => Self::Strict,
+            Restore::Lossy => Self::Lossy,
+        }
+    }
+}
+
+/// What becomes of volumes that are not used any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Retention {
+    /// Volumes of nodes that were removed: they are empty by then.
+    pub when_scaled: Keep,
+    /// Volumes of a CacheCluster that was deleted.
+    pub when_deleted: Keep,
+}
+
+/// Whether a volume stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Keep {
+    /// It goes.
+    #[default]
+    Delete,
+    /// It stays, and is used again by a node of the same name.
+    Retain,
+}
+
 /// Where the nodes may run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -303,6 +390,13 @@ pub struct Placement {
     /// Spread over zones and hosts, as in a pod. Absent: over both, where possible.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// Whether the copies of a key are kept in different zones while there are enough: `auto` or `off`. A node's zone is
+    /// the label `topology.kubernetes.io/zone` of the Kubernetes node that its pod runs on.
+    pub zones: Zones,
+    /// Label of the pods that names their zone. Only needed where the operator looks after one namespace alone and so may
+    /// not read Kubernetes nodes; something else must then put it on the pods. A pod without it starts 30 s late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone_label: Option<String>,
     /// Priority class of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,

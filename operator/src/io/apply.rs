@@ -20,7 +20,7 @@ use super::{
 use crate::{
     crd::{API_VERSION, CacheCluster, KIND},
     logic::{
-        children::{Child, HANDED_OVER, Identity, secrets},
+        children::{Child, HANDED_OVER, Identity, ZONE, secrets},
         observed::Observed,
         plan::{Plan, Step},
         report::{Event, Failure, Outcome, Report},
@@ -105,6 +105,9 @@ async fn carry_out_one(context: &Context, observed: &Observed, step: &Step) -> R
         }
         Step::Delete { child, uid } => delete(context, &id, *child, uid).await,
         Step::Evict { pod, uid, resource_version } => evict(&pods(), pod, uid, resource_version).await,
+        Step::TellZone { pod, uid, zone } => {
+            label(&pods(), pod, &json!({ "uid": uid, "annotations": { ZONE: zone } })).await.map(|_| ())
+        }
         Step::PutBack { pod, uid } => {
             label(&pods(), pod, &json!({ "uid": uid, "labels": { HANDED_OVER: null } })).await.map(|_| ())
         }

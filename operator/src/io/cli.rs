@@ -158,6 +158,7 @@ async fn operate(arguments: Run) -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node_image: arguments.node_image.clone(),
         namespace: arguments.own_namespace.clone(),
+        reads_nodes: arguments.namespace.is_none(),
     };
     let (controller, watched) = watched::watch(&client, arguments.namespace.as_deref());
     let context = Arc::new(Context::new(client, watched, facts, metrics, Some(me)));

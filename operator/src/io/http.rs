@@ -89,6 +89,7 @@ impl Metrics {
             Step::ApplySettings(_) => "apply_settings",
             Step::Evict { .. } => "evict",
             Step::PutBack { .. } => "put_back",
+            Step::TellZone { .. } => "tell_zone",
         };
         self.steps.get_or_create(&StepLabel { step }).inc();
     }

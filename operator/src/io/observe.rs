@@ -23,11 +23,11 @@ use kube::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::context::Context;
+use super::{context::Context, watched};
 use crate::{
     crd::CacheCluster,
     logic::{
-        children::{Child, Identity, MANAGER},
+        children::{Child, Identity, MANAGER, NO_ZONE},
         observed::{Observed, PodFacts, controller_of},
     },
 };
@@ -61,6 +61,7 @@ pub async fn observe(context: &Context, cluster: &Arc<CacheCluster>) -> Result<O
         stateful_set: None,
         budget: None,
         pods: BTreeMap::new(),
+        zones: BTreeMap::new(),
         views: BTreeMap::new(),
         asked_all: false,
         operator: context.facts.clone(),
@@ -79,10 +80,22 @@ pub async fn observe(context: &Context, cluster: &Arc<CacheCluster>) -> Result<O
         }
     }
     adopt_typed(&id, &mut observed)?;
+    observed.zones = zones(context, &observed);
     let whom = observed.whom_to_ask();
     observed.views = context.nodes.ask(&observed, &whom).await;
     observed.asked_all = whom == observed.can_be_asked();
     Ok(Some(observed))
+}
+
+/// Zones of the Kubernetes nodes that the pods run on, as far as the store has them.
+fn zones(context: &Context, observed: &Observed) -> BTreeMap<String, String> {
+    let Some(nodes) = &context.watched.nodes else { return BTreeMap::new() };
+    let zone = |name: &String| {
+        let node = nodes.get(&ObjectRef::new(name))?;
+        let zone = node.labels().get(watched::ZONE_LABEL).filter(|zone| !zone.is_empty());
+        Some((name.clone(), zone.map_or(NO_ZONE, String::as_str).to_owned()))
+    };
+    observed.pods.values().filter_map(|pod| zone(pod.node.as_ref()?)).collect()
 }
 
 /// Asks those who were not asked yet.

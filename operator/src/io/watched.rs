@@ -5,13 +5,14 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::StatefulSet,
-        core::v1::{ConfigMap, Pod, Service, ServiceAccount},
+        core::v1::{ConfigMap, Node, Pod, Service, ServiceAccount},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
     runtime::{
         Predicate, WatchStreamExt,
         controller::Controller,
@@ -41,7 +42,15 @@ pub struct Watched {
     pub network_policies: Store<NetworkPolicy>,
     /// Disruption budgets.
     pub budgets: Store<PodDisruptionBudget>,
+    /// Kubernetes nodes; none where the operator may not read them.
+    pub nodes: Option<Store<Metadata>>,
 }
+
+/// A Kubernetes node without its spec and status.
+pub type Metadata = PartialObjectMeta<Node>;
+
+/// Label of a Kubernetes node that names its zone (rule O13).
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// All objects of a kind that the operator may see.
 pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -83,8 +92,33 @@ pub fn watch(client: &Client, namespace: Option<&str>) -> (Controller<CacheClust
     let (pods, stream) = child::<Pod>(client, namespace);
     let controller = controller.watches_stream(stream, |pod| cluster_of_pod(&pod));
 
-    let watched = Watched { stateful_sets, pods, services, config_maps, service_accounts, network_policies, budgets };
+    let (nodes, controller) = match namespace {
+        None => {
+            let (store, stream) = nodes(client);
+            // A node that comes or changes wakes nobody: the pods on it do.
+            (Some(store), controller.watches_stream(stream, |_| None::<ObjectRef<CacheCluster>>))
+        }
+        Some(_) => (None, controller),
+    };
+
+    let watched =
+        Watched { stateful_sets, pods, services, config_maps, service_accounts, network_policies, budgets, nodes };
     (controller, watched)
+}
+
+/// Of a Kubernetes node only the labels are kept: the rest is large and changes all the time.
+fn nodes(client: &Client) -> (Store<Metadata>, impl Stream<Item = Result<Metadata, watcher::Error>> + Send + 'static) {
+    let (store, writer) = reflector::store();
+    let stream = watcher(Api::<Metadata>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .modify(|node| {
+            node.meta_mut().managed_fields = None;
+            node.meta_mut().annotations = None;
+        })
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    (store, stream)
 }
 
 /// A pod belongs to a StatefulSet, not to the CacheCluster: its label says which one.

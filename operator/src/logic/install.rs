@@ -126,12 +126,17 @@ fn roles(install: &Install) -> Vec<Value> {
     ];
     let own = Some(install.namespace.as_str());
     let lease_name = format!("{MANAGER}-lease");
+    let mut rules = cluster_rules();
     let (kind, watched) = match &install.watch_namespace {
-        None => ("ClusterRole", None),
+        None => {
+            // For their zones (rule O13). A Role cannot give that.
+            rules.push(rule(&[""], &["nodes"], &["get", "list", "watch"]));
+            ("ClusterRole", None)
+        }
         Some(namespace) => ("Role", Some(namespace.as_str())),
     };
     vec![
-        role(kind, MANAGER, watched, &cluster_rules()),
+        role(kind, MANAGER, watched, &rules),
         binding(kind, MANAGER, watched, install),
         role("Role", &lease_name, own, &lease),
         binding("Role", &lease_name, own, install),

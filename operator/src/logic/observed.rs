@@ -17,7 +17,9 @@ use k8s_openapi::{
 use mizuya_wire::admin::{Intent, MemberState, MemberSummary, StatusReply};
 use serde_json::Value;
 
-use super::children::{CONTAINER, Child, HANDED_OVER, Identity};
+#[cfg(doc)]
+use super::children::NO_ZONE;
+use super::children::{CONTAINER, Child, HANDED_OVER, Identity, ZONE};
 use crate::crd::{CacheCluster, DEFAULT_REPLICAS, Mode, ReplicasFrom};
 
 /// Label that Kubernetes puts on the pods of a `StatefulSet`: the revision of the template that they were made from.
@@ -35,6 +37,8 @@ pub struct OperatorFacts {
     pub node_image: String,
     /// Namespace that it runs in.
     pub namespace: String,
+    /// It may read Kubernetes nodes: it looks after all namespaces.
+    pub reads_nodes: bool,
 }
 
 /// Everything that one reconcile may know.
@@ -50,6 +54,8 @@ pub struct Observed {
     pub budget: Option<PodDisruptionBudget>,
     /// Pods by ordinal.
     pub pods: BTreeMap<u32, PodFacts>,
+    /// Zones of the Kubernetes nodes that the pods run on, as far as they are known; [`NO_ZONE`] where there is none.
+    pub zones: BTreeMap<String, String>,
     /// Answers by ordinal, of those that were asked.
     pub views: BTreeMap<u32, View>,
     /// Whether every pod that can answer was asked. Gates open only then (rule O23).
@@ -92,6 +98,10 @@ pub struct PodFacts {
     pub revision: String,
     /// Why it does not run: reason and message, as Kubernetes has them.
     pub waiting: Option<(String, String)>,
+    /// The Kubernetes node that it runs on.
+    pub node: Option<String>,
+    /// The zone that it was told; see [`ZONE`].
+    pub zone: Option<String>,
 }
 
 impl PodFacts {
@@ -120,6 +130,8 @@ impl PodFacts {
             handed_over: meta.labels.as_ref().is_some_and(|labels| labels.contains_key(HANDED_OVER)),
             revision: meta.labels.as_ref().and_then(|labels| labels.get(REVISION)).cloned().unwrap_or_default(),
             waiting: if is_ready { None } else { waiting(&status) },
+            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
+            zone: meta.annotations.as_ref().and_then(|annotations| annotations.get(ZONE)).cloned(),
         }
     }
 

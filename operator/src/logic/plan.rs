@@ -12,6 +12,7 @@ use super::{
     observed::{Observed, PodFacts, controller_of, is, is_leaving},
     roll, scale_down, validate,
 };
+use crate::crd::Zones;
 
 /// Why a member leaves (rule L1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -103,6 +104,15 @@ pub enum Step {
         uid: String,
         /// Resource version that was observed.
         resource_version: String,
+    },
+    /// Tells a pod its zone (rule O13).
+    TellZone {
+        /// Name of the pod.
+        pod: String,
+        /// UID that was observed.
+        uid: String,
+        /// Zone.
+        zone: String,
     },
     /// Puts a pod that is to stay back into the disruption budget.
     PutBack {
@@ -285,6 +295,7 @@ fn fill(observed: &Observed, operation: Operation, plan: &mut Plan) {
     };
     let template_changes = children.iter().any(|step| matches!(step, Step::Apply { child: Child::StatefulSet, .. }));
     plan.steps = children;
+    plan.steps.extend(untold_zones(observed));
     if observed.cluster.spec.paused {
         plan.say = standing(observed, plan.replicas, template_changes);
         return;
@@ -315,6 +326,18 @@ fn fill(observed: &Observed, operation: Operation, plan: &mut Plan) {
     if plan.say == Say::Reached && plan.steps.iter().any(|step| matches!(step, Step::ApplySettings(_))) {
         plan.say = Say::underway("ApplyingSettings", "the nodes are told the new settings");
     }
+}
+
+/// A pod is told its zone once, as soon as it has a Kubernetes node: it waits for that at its start, and asks no more
+/// afterwards.
+fn untold_zones(observed: &Observed) -> impl Iterator<Item = Step> {
+    let placement = &observed.cluster.spec.placement;
+    let wanted = observed.is_clustered() && placement.zones == Zones::Auto && placement.zone_label.is_none();
+    let untold = observed.pods.values().filter(move |pod| wanted && pod.zone.is_none() && !pod.terminating);
+    untold.filter_map(|pod| {
+        let zone = observed.zones.get(pod.node.as_ref()?)?.clone();
+        Some(Step::TellZone { pod: pod.name.clone(), uid: pod.uid.clone(), zone })
+    })
 }
 
 /// The next move: a roll's step that is under way is finished first, and a broken pod is replaced first; then nodes are

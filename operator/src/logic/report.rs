@@ -12,12 +12,14 @@ use mizuya_wire::{
 };
 
 use super::{
-    children::Child,
+    children::{Child, NO_ZONE},
     observed::{Observed, PodFacts, is},
     plan::{Plan, Say, Step},
     validate,
 };
-use crate::crd::{CacheClusterStatus, DrainStatus, Figures, FirewallPort, ProblemStatus, QuorumStatus, ReplicasFrom};
+use crate::crd::{
+    CacheClusterStatus, DrainStatus, Figures, FirewallPort, ProblemStatus, QuorumStatus, ReplicasFrom, Zones,
+};
 
 /// Most problems that a status lists.
 const MAX_PROBLEMS: usize = 16;
@@ -362,7 +364,7 @@ fn degraded(status: &CacheClusterStatus) -> Finding {
 }
 
 /// What a user should know but need not act on.
-fn notices(observed: &Observed, plan: &Plan) -> [Finding; 4] {
+fn notices(observed: &Observed, plan: &Plan) -> [Finding; 5] {
     let spec = &observed.cluster.spec;
     let paused = finding("Paused", spec.paused, if spec.paused { "SpecPaused" } else { "NotPaused" }, "");
     let newest = &observed.operator.node_image;
@@ -390,7 +392,26 @@ fn notices(observed: &Observed, plan: &Plan) -> [Finding; 4] {
         if warnings.is_empty() { "SurvivesNodeLoss" } else { "QuorumWarning" },
         &warnings.join("; "),
     );
-    [paused, update, replicas, resilient]
+    [paused, update, replicas, resilient, zones(observed)]
+}
+
+/// Whether copies are kept in different zones, as far as the members know theirs (rule O13).
+fn zones(observed: &Observed) -> Finding {
+    const KIND: &str = "ZonesKnown";
+    let placement = &observed.cluster.spec.placement;
+    if !observed.is_clustered() || placement.zones == Zones::Off {
+        return finding(KIND, false, "ZonesOff", "");
+    }
+    if placement.zone_label.is_none() && !observed.operator.reads_nodes {
+        let message = "the operator looks after one namespace alone and may not read Kubernetes nodes: name a label of \
+                       the pods in placement.zoneLabel, or set placement.zones to off";
+        return finding(KIND, false, "NodesNotReadable", message);
+    }
+    if placement.zone_label.is_none() && observed.pods.values().any(|pod| pod.zone.as_deref() == Some(NO_ZONE)) {
+        let message = "a Kubernetes node has no label topology.kubernetes.io/zone; each of its pods counts as a zone";
+        return finding(KIND, false, "NodesWithoutZone", message);
+    }
+    finding(KIND, true, "ZonesTold", "")
 }
 
 fn event(warning: bool, reason: &str, message: impl Into<String>) -> Event {

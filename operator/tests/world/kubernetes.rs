@@ -29,6 +29,7 @@ pub struct Pod {
     pub ticks: u32,
     pub since: i64,
     pub was_ready: bool,
+    pub zone: Option<String>,
 }
 
 impl Pod {
@@ -142,10 +143,19 @@ impl Kubernetes {
                 revision: pod.revision.clone(),
                 waiting: (pod.phase == Phase::CannotStart)
                     .then(|| ("ImagePullBackOff".to_owned(), "no such image".to_owned())),
+                node: Some(format!("machine-{ordinal}")),
+                zone: pod.zone.clone(),
             };
             (*ordinal, facts)
         });
         facts.collect()
+    }
+
+    pub fn tell_zone(&mut self, pod: &str, zone: &str) -> String {
+        if let Some(pod) = self.pods.get_mut(&Self::ordinal(pod)) {
+            pod.zone = Some(zone.to_owned());
+        }
+        format!("tell {pod} that it is in {zone}")
     }
 
     pub fn terminate(&mut self, ordinal: u32) {
@@ -211,6 +221,7 @@ impl Kubernetes {
                     ticks: 0,
                     since: now,
                     was_ready: false,
+                    zone: None,
                 };
                 self.pods.insert(ordinal, pod);
             }

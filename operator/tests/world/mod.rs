@@ -61,6 +61,8 @@ pub struct World {
     /// Members that do not answer the operator, until this time.
     pub silent: BTreeMap<u32, i64>,
     pub writes: usize,
+    /// Zones of the machines that the operator may read.
+    pub zones: BTreeMap<String, String>,
 }
 
 impl World {
@@ -78,10 +80,12 @@ impl World {
                 version: "0.1.0".into(),
                 node_image: "node:1".into(),
                 namespace: "mizuya-system".into(),
+                reads_nodes: false,
             },
             story: Vec::new(),
             silent: BTreeMap::new(),
             writes: 0,
+            zones: BTreeMap::new(),
         };
         world.somebody_applies(&json!({ "f:spec": { "f:replicas": {} } }));
         world
@@ -118,6 +122,7 @@ impl World {
             stateful_set: self.kubernetes.stateful_set(),
             budget: self.kubernetes.budget(),
             pods: self.kubernetes.pod_facts(&self.nodes),
+            zones: self.zones.clone(),
             views: BTreeMap::new(),
             asked_all: false,
             operator: self.operator.clone(),
@@ -227,6 +232,7 @@ impl World {
                 format!("evict {ordinal}")
             }
             Step::PutBack { pod, .. } => format!("put {pod} back"),
+            Step::TellZone { pod, zone, .. } => self.kubernetes.tell_zone(pod, zone),
         };
         self.story.push(words);
         true

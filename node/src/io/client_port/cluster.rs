@@ -90,7 +90,7 @@ fn ranges(table: &Table, copies: impl Fn(Partition) -> Vec<MemberId>) -> Vec<Ran
 }
 
 fn in_sync_ranges(table: &Table) -> Vec<Range> {
-    ranges(table, |partition| table.assignment(partition).in_sync().collect())
+    ranges(table, |partition| table.assignment(partition).in_sync().filter(|id| table.is_live(*id)).collect())
 }
 
 fn slots(table: &Table) -> Vec<Reply> {
@@ -145,7 +145,8 @@ fn shard_node(table: &Table, member: &Member, place: usize) -> Reply {
 
 /// Every member is a master of the slots that it is primary of.
 fn nodes(table: &Table, own: &MemberName) -> String {
-    let primaries = ranges(table, |partition| table.assignment(partition).primary().into_iter().collect());
+    let runs = |id: &MemberId| table.is_live(*id);
+    let primaries = ranges(table, |partition| table.assignment(partition).primary().filter(runs).into_iter().collect());
     let mut text = String::new();
     for member in &table.members {
         let myself = if member.name == *own { "myself," } else { "" };

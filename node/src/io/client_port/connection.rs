@@ -1,8 +1,14 @@
 //! One client's socket: bytes in, bytes out. What they mean is the session's.
 
-use std::{io, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    io::{self, IoSlice},
+    ops::RangeInclusive,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,6 +32,8 @@ use crate::io::runtime::Runtime;
 const READ: RangeInclusive<usize> = (4 << 10)..=(64 << 10);
 /// Most that is reserved at a time for a word whose length is known.
 const READ_AHEAD: usize = 1 << 20;
+/// Pieces of output that one write takes.
+const SLICES: usize = 64;
 /// How long, and for how many bytes, a closed connection still reads.
 const LINGER: Duration = Duration::from_millis(250);
 const LINGER_BYTES: u64 = 1 << 20;
@@ -75,21 +83,23 @@ struct Connection {
 impl Connection {
     async fn serve(mut self, mut replies: mpsc::UnboundedReceiver<Late>) -> io::Result<()> {
         let closing = self.session.runtime().closing();
+        let mut closed = pin!(closing.cancelled());
         let mut leaving: Option<Leaving> = None;
         loop {
             self.session.process(&mut self.input);
+            if leaving.is_none() && !closing.is_cancelled() {
+                self.write_at_once()?;
+            }
             let served = self.session.is_served();
             if served && (self.session.is_over() || self.ended) {
                 return self.end().await;
             }
-            let now = Instant::now();
             if leaving.is_none() && closing.is_cancelled() {
-                leaving = Some(Leaving::new(now, !served || self.session.output_waits()));
+                leaving = Some(Leaving::new(Instant::now(), !served || self.session.output_waits()));
             }
-            let late = leaving.as_ref().is_some_and(|leaving| leaving.is_late(now));
+            let late = leaving.as_ref().is_some_and(|leaving| leaving.is_late(Instant::now()));
             let torn = !self.input.is_empty();
-            let next =
-                leaving.as_ref().map_or(now, |leaving| if served { leaving.end(torn) } else { leaving.deadline() });
+            let next = leaving.as_ref().map(|leaving| if served { leaving.end(torn) } else { leaving.deadline() });
             let wants_input = !self.ended && !late && self.session.wants_input();
             if wants_input {
                 self.make_room();
@@ -113,10 +123,31 @@ impl Connection {
                         leaving.hears(Instant::now());
                     }
                 }
-                () = closing.cancelled(), if leaving.is_none() => {}
-                () = sleep_until(next), if leaving.is_some() && (served || !late) => self.ended = served,
+                () = &mut closed, if leaving.is_none() => {}
+                () = until(next), if leaving.is_some() && (served || !late) => self.ended = served,
             }
         }
+    }
+
+    /// What fits into the socket's buffer goes out without waiting for a turn.
+    fn write_at_once(&mut self) -> io::Result<()> {
+        while self.session.output_waits() {
+            let output = self.session.output();
+            let written = {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = output.chunks_vectored(&mut slices);
+                self.writer.try_write_vectored(&slices[..count])
+            };
+            match written {
+                Ok(written) => {
+                    output.advance(written);
+                    self.session.wrote(written)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// An empty buffer is given back, so that a silent connection holds little.
@@ -146,6 +177,14 @@ impl Connection {
         let mut rest = (&mut self.reader).take(LINGER_BYTES);
         let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
         Ok(())
+    }
+}
+
+/// Never without a time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,9 +11,13 @@ use super::{
     slots::{Filled, Parts, Slots},
 };
 use crate::{
-    io::runtime::Runtime,
+    io::runtime::{Batch, Runtime},
     logic::{
-        commands::{self, Merge, Route, scan::Walk, table},
+        commands::{
+            self, Merge, Route,
+            scan::Walk,
+            table::{self, Command},
+        },
         keyspace::Partition,
         node::Ticket,
         resp::{Protocol, Reply, RequestParser},
@@ -22,6 +26,8 @@ use crate::{
 
 /// Most unanswered requests of one connection, or parts of requests; then no more are taken.
 pub const MAX_IN_FLIGHT: usize = 1024;
+/// Room for so many words is kept from one command to the next.
+const KEPT_WORDS: usize = 64;
 /// Most bytes of replies that one connection has not taken; then no more requests are taken. Clients that send a long
 /// pipeline before they read count on some room.
 pub const MAX_UNWRITTEN: usize = 8 << 20;
@@ -40,6 +46,8 @@ pub(super) struct Session {
     output: Output,
     /// A command that waits for earlier ones of its partition (rule F2).
     held: Option<Vec<Bytes>>,
+    /// Room for the words of a command.
+    words: Vec<Bytes>,
     /// After QUIT or bytes that are no command, nothing more is taken.
     over: bool,
 }
@@ -55,6 +63,7 @@ impl Session {
             slots: Slots::default(),
             output: Output::default(),
             held: None,
+            words: Vec::new(),
             over: false,
         }
     }
@@ -129,40 +138,55 @@ impl Session {
 
     /// Takes the commands that are in the buffer, as far as limits allow.
     pub(super) fn process(&mut self, input: &mut BytesMut) {
+        if input.is_empty() && self.held.is_none() {
+            return self.client.buffered(0, self.output.remaining());
+        }
+        let mut batch = self.runtime.batch();
         let mut taken = 0;
         let mut last = None;
         while self.takes_commands() {
-            let words = match self.held.take() {
-                Some(words) => words,
-                None => match self.parser.next(input) {
-                    Ok(Some(words)) => words,
-                    Ok(None) => break,
+            let mut words = std::mem::take(&mut self.words);
+            if let Some(held) = self.held.take() {
+                words = held;
+            } else {
+                match self.parser.next(input, &mut words) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.words = words;
+                        break;
+                    }
                     Err(error) => {
                         self.answer(Reply::error(format!("ERR Protocol error: {error}")));
                         self.over = true;
                         break;
                     }
-                },
-            };
-            let name = words[0].clone();
-            self.command(words);
+                }
+            }
+            let command = self.command(&mut batch, &mut words);
             if self.held.is_some() {
                 break;
             }
             taken += 1;
-            last = Some(name);
+            last = command.or(last);
+            words.clear();
+            if words.capacity() <= KEPT_WORDS {
+                self.words = words;
+            }
         }
-        if let Some(command) = last.and_then(|name| table::find(&name)) {
-            self.client.used(command, self.runtime.clock().now);
+        if let Some(command) = last {
+            self.client.used(command, batch.clock.now);
             self.clients.count_commands(taken);
         }
         self.client.buffered(input.len(), self.output.remaining());
+        self.runtime.carry_out(batch.effects);
     }
 
     /// A reply came later.
     pub(super) fn fill(&mut self, ticket: Ticket, reply: Reply) {
         if let Filled::Step(request) = self.slots.fill(ticket, reply, &mut self.output) {
-            self.walk(request);
+            let mut batch = self.runtime.batch();
+            self.walk(&mut batch, request);
+            self.runtime.carry_out(batch.effects);
         }
     }
 
@@ -170,38 +194,47 @@ impl Session {
         self.slots.ready(reply, self.protocol, &mut self.output);
     }
 
-    fn command(&mut self, words: Vec<Bytes>) {
-        match commands::route(&words, self.runtime.partitions()) {
+    /// Returns the command, if it is one.
+    fn command(&mut self, batch: &mut Batch, words: &mut Vec<Bytes>) -> Option<&'static Command> {
+        let command = match table::command(words) {
+            Ok(command) => command,
+            Err(error) => {
+                self.answer(error);
+                return words.first().and_then(|name| table::find(name));
+            }
+        };
+        match commands::route(command, words, self.runtime.partitions()) {
             Err(error) => self.answer(error),
-            Ok(Route::Here(command)) => {
-                let reply = here::answer(command, &words, self);
+            Ok(Route::Here) => {
+                let reply = here::answer(command, words, self);
                 self.answer(reply);
             }
-            Ok(Route::One(partition)) => self.one(partition, words),
+            Ok(Route::One(partition)) => self.one(batch, partition, words),
             Ok(Route::Split(parts, merge)) => {
                 let (partitions, requests): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-                self.many(&partitions, merge, words, |part| &requests[part]);
+                self.many(batch, (&partitions, merge), words, |part| &requests[part]);
             }
             Ok(Route::Each(each, merge)) => {
                 let all: Vec<_> = (0..self.runtime.partitions()).map(Partition).collect();
-                self.many(&all, merge, words, |_| &each);
+                self.many(batch, (&all, merge), words, |_| &each);
             }
-            Ok(Route::Scan(walk)) => self.scan(walk, words),
+            Ok(Route::Scan(walk)) => self.scan(batch, walk, words),
         }
+        Some(command)
     }
 
     /// The epoch under which a command for these partitions may be sent now; none: it has to wait (rule F2).
     fn epoch_for(&self, partitions: &[Partition]) -> Option<u64> {
-        let epoch = self.runtime.node().routing().epoch;
+        let epoch = self.runtime.node().epoch();
         partitions.iter().all(|partition| self.slots.may_send(*partition, epoch)).then_some(epoch)
     }
 
-    fn one(&mut self, partition: Partition, words: Vec<Bytes>) {
+    fn one(&mut self, batch: &mut Batch, partition: Partition, words: &mut Vec<Bytes>) {
         let Some(epoch) = self.epoch_for(&[partition]) else {
-            self.held = Some(words);
+            self.held = Some(std::mem::take(words));
             return;
         };
-        if let Some(reply) = self.runtime.submit(self.ticket(0), partition, &words) {
+        if let Some(reply) = self.runtime.submit_in(batch, self.ticket(0), partition, words) {
             self.answer(reply);
         } else {
             let parts = Parts { partitions: vec![partition], replies: vec![None], merge: None };
@@ -212,17 +245,18 @@ impl Session {
     /// Sends a command in parts; `words` are the client's, should it have to wait.
     fn many<'a>(
         &mut self,
-        partitions: &[Partition],
-        merge: Merge,
-        words: Vec<Bytes>,
+        batch: &mut Batch,
+        (partitions, merge): (&[Partition], Merge),
+        words: &mut Vec<Bytes>,
         part: impl Fn(usize) -> &'a Vec<Bytes>,
     ) {
         let Some(epoch) = self.epoch_for(partitions) else {
-            self.held = Some(words);
+            self.held = Some(std::mem::take(words));
             return;
         };
-        let submit =
-            |(i, partition): (usize, &Partition)| self.runtime.submit(self.ticket(i as u32), *partition, part(i));
+        let submit = |(i, partition): (usize, &Partition)| {
+            self.runtime.submit_in(batch, self.ticket(i as u32), *partition, part(i))
+        };
         let replies: Vec<Option<Reply>> = partitions.iter().enumerate().map(submit).collect();
         if replies.iter().all(Option::is_some) {
             self.answer(merge.merge(replies.into_iter().flatten().collect()));
@@ -232,23 +266,23 @@ impl Session {
         }
     }
 
-    fn scan(&mut self, mut walk: Walk, words: Vec<Bytes>) {
+    fn scan(&mut self, batch: &mut Batch, mut walk: Walk, words: &mut Vec<Bytes>) {
         let Some((partition, _)) = walk.step() else {
             let reply = walk.reply();
             return self.answer(reply);
         };
         if self.epoch_for(&[partition]).is_none() {
-            self.held = Some(words);
+            self.held = Some(std::mem::take(words));
             return;
         }
         let request = self.slots.next();
         self.slots.walking(walk, self.protocol);
-        self.walk(request);
+        self.walk(batch, request);
     }
 
     /// Takes steps of a walk until one is answered later or the walk is over.
-    fn walk(&mut self, request: u64) {
-        let epoch = self.runtime.node().routing().epoch;
+    fn walk(&mut self, batch: &mut Batch, request: u64) {
+        let epoch = self.runtime.node().epoch();
         loop {
             let Some((walk, step)) = self.slots.walk(request) else { return };
             let Some((partition, words)) = walk.step() else {
@@ -256,7 +290,7 @@ impl Session {
                 return self.slots.walked(request, reply, &mut self.output);
             };
             let ticket = Ticket { connection: self.client.id, request, part: step };
-            let Some(reply) = self.runtime.submit(ticket, partition, &words) else {
+            let Some(reply) = self.runtime.submit_in(batch, ticket, partition, &words) else {
                 return self.slots.step_sent(request, partition, epoch);
             };
             if let Some(reply) = self.slots.walk(request).and_then(|(walk, _)| walk.take(reply)) {

@@ -1,6 +1,6 @@
 //! Figures in the text format of `OpenMetrics`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use mizuya_wire::admin::{MemberState, StatusReply};
 use prometheus_client::{
@@ -17,6 +17,29 @@ pub(super) struct Figures {
     pub(super) connections: u64,
     pub(super) rejected: (u64, u64),
     pub(super) resident: u64,
+    pub(super) volume: Volume,
+}
+
+/// What was written to the volume, and what came back from it.
+#[derive(Default)]
+pub(super) struct Volume {
+    written: u64,
+    failed: u64,
+    bytes: u64,
+    restored: (u64, u64),
+}
+
+impl Volume {
+    fn of(runtime: &Runtime) -> Self {
+        let Some(volume) = runtime.volume() else { return Self::default() };
+        let figures = volume.figures();
+        Self {
+            written: figures.snapshots.load(Ordering::Relaxed),
+            failed: figures.failed.load(Ordering::Relaxed),
+            bytes: figures.bytes.load(Ordering::Relaxed),
+            restored: runtime.node().restored(),
+        }
+    }
 }
 
 impl Figures {
@@ -26,6 +49,7 @@ impl Figures {
             connections: runtime.connection_count(),
             rejected: runtime.rejected(),
             resident: memory::resident(),
+            volume: Volume::of(runtime),
         }
     }
 }
@@ -35,6 +59,7 @@ pub(super) fn text(figures: &Figures) -> String {
     let mut registry = Registry::with_prefix("mizuya");
     node(&mut registry, figures);
     cluster(&mut registry, &figures.status);
+    volume(&mut registry, &figures.volume);
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = encode(&mut text, &registry);
@@ -78,11 +103,22 @@ fn node(registry: &mut Registry, figures: &Figures) {
     counter(registry, "moved_bytes", "Bytes sent to build copies", totals.moved_bytes);
     let lost = "Partitions whose keys were lost because no in-sync copy was left";
     counter(registry, "lost_partitions", lost, totals.lost_partitions);
+    let diverged = "Copies held here that differed from their primary and were built anew";
+    counter(registry, "diverged_copies", diverged, totals.diverged_copies);
     let callers = "Calls to the peer port without a certificate of the cluster";
     counter(registry, "rejected_callers", callers, figures.rejected.0);
     counter(registry, "rejected_datagrams", "Gossip datagrams that could not be opened", figures.rejected.1);
     let version = BTreeMap::from([(figures.status.program_version.clone(), 1)]);
     by_label(registry, "build", "The program's version", "version", version);
+}
+
+fn volume(registry: &mut Registry, volume: &Volume) {
+    counter(registry, "snapshots", "Snapshots written to the volume", volume.written);
+    counter(registry, "snapshot_failures", "Snapshots that could not be written", volume.failed);
+    gauge(registry, "snapshot_bytes", "Bytes of the last snapshot written", volume.bytes);
+    counter(registry, "restored_partitions", "Partitions that came back from the volume", volume.restored.0);
+    let lossy = "Of those, the ones whose snapshot was not the last state (restore: lossy)";
+    counter(registry, "restored_lossy", lossy, volume.restored.1);
 }
 
 fn cluster(registry: &mut Registry, status: &StatusReply) {
@@ -142,7 +178,13 @@ mod tests {
             problems: vec![Problem { code: "PeerUnresolved".to_owned(), ..Problem::default() }],
             ..StatusReply::default()
         };
-        let text = text(&Figures { status, connections: 2, rejected: (1, 4), resident: 8 });
+        let text = text(&Figures {
+            status,
+            connections: 2,
+            rejected: (1, 4),
+            resident: 8,
+            volume: Volume { written: 6, ..Volume::default() },
+        });
         for line in [
             "mizuya_keys 5",
             "mizuya_hits_total 9",
@@ -150,6 +192,7 @@ mod tests {
             "mizuya_epoch 7",
             "mizuya_primaries 3",
             "mizuya_connections 2",
+            "mizuya_snapshots_total 6",
             "mizuya_rejected_datagrams_total 4",
             "mizuya_members{state=\"active\"} 1",
             "mizuya_members{state=\"down\"} 1",

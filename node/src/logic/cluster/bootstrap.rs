@@ -1,6 +1,6 @@
 //! How a node gets its first table: by joining, or by starting a cluster (rule T4).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     member::{Generation, Member, MemberId, MemberName, State},
@@ -110,10 +110,26 @@ impl Beginning<'_> {
         self.peers.iter().filter(|peer| self.fresh(peer).is_none()).collect()
     }
 
-    /// The first table for these founders. `wall` is Unix time in seconds.
-    pub fn table(&self, founders: &[&Hello], cluster: ClusterId, wall: u64, hash_seed: u64) -> Table {
+    /// The highest table that a founder's volume remembers: its cluster goes on.
+    pub fn remembered(founders: &[&Hello]) -> Option<Arc<Table>> {
+        let tables = founders.iter().filter_map(|hello| hello.memory.table.as_ref());
+        tables.max_by_key(|table| table.epoch).cloned()
+    }
+
+    /// The first table for these founders: of a new cluster, or of the one that `former` was the last table of. There
+    /// they are new starts, and every partition still names whose copies were in sync last (rule S1). `wall` is Unix
+    /// time in seconds.
+    pub fn table(
+        &self,
+        founders: &[&Hello],
+        former: Option<&Table>,
+        cluster: ClusterId,
+        wall: u64,
+        hash_seed: u64,
+    ) -> Table {
+        let first = former.map_or(1, |former| former.next_member);
         let member = |(number, hello): (usize, &&Hello)| Member {
-            id: MemberId(number as u32 + 1),
+            id: MemberId(number as u32 + first),
             name: hello.name.clone(),
             generation: hello.generation,
             state: State::Active,
@@ -121,16 +137,26 @@ impl Beginning<'_> {
             peer_port: hello.peer_port,
             zone: hello.zone.clone(),
         };
-        first_table(Table {
+        let counter = former.map_or(wall, |former| wall.max(former.epoch.counter + 1));
+        let mut table = Table {
             cluster,
-            epoch: Epoch { counter: wall, proposer: self.own.generation.0 },
+            epoch: Epoch { counter, proposer: self.own.generation.0 },
             hash_seed,
             live: self.live,
             quorum: 1,
-            next_member: founders.len() as u32 + 1,
+            next_member: founders.len() as u32 + first,
             members: founders.iter().enumerate().map(member).collect(),
             partitions: vec![Assignment::default(); usize::from(self.own.partitions)],
-        })
+        };
+        let Some(former) = former else { return first_table(table) };
+        (table.cluster, table.hash_seed) = (former.cluster, former.hash_seed);
+        if former.live.generation > table.live.generation {
+            table.live = former.live;
+        }
+        table.quorum = table.wanted_quorum();
+        let ended = |assignment: &Assignment| Assignment { from: None, ..assignment.clone() };
+        table.partitions = former.partitions.iter().map(ended).collect();
+        table
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     member::{Generation, MemberId, MemberName, State},
+    memory::Memory,
     table::{ClusterId, Epoch, Live, PartitionEpoch, Table, Version},
 };
 use crate::logic::{keyspace::Partition, store::Op};
@@ -40,6 +41,8 @@ pub struct Hello {
     pub joining: bool,
     /// Version of the peer protocol.
     pub protocol: u32,
+    /// What its earlier starts left on its volume. Without the table once it has one itself.
+    pub memory: Memory,
 }
 
 /// Answer to a `Hello` that could not be accepted.
@@ -76,12 +79,16 @@ pub struct Totals {
     pub connections: u64,
     /// Partitions whose keys were lost because no in-sync copy was left.
     pub lost_partitions: u64,
+    /// Copies held here that differed from their primary and were built anew.
+    pub diverged_copies: u64,
     /// Entries sent to build copies.
     pub moved_keys: u64,
     /// Bytes sent to build copies.
     pub moved_bytes: u64,
     /// Calls to the peer port without a certificate.
     pub rejected_callers: u64,
+    /// A snapshot is on its volume.
+    pub stored: bool,
 }
 
 /// What a member asks the coordinator to change. Repeated until the table in force shows it.
@@ -136,6 +143,8 @@ pub struct Append {
     pub stable: u64,
     /// Number to be confirmed, for reads that need more than one copy (rule Q1); 0 is none.
     pub probe: u64,
+    /// Digest of the sender's entries after these changes: an in-sync copy that has another one is built anew.
+    pub digest: Option<u64>,
 }
 
 /// Existing entries for a copy that is being built (rule W3).
@@ -155,8 +164,33 @@ pub struct Chunk {
     pub entries: Vec<Record>,
 }
 
-/// A copy's answer to `Append` and `Chunk`: where it stands.
+/// What a primary has, for a copy that has entries already: equal ranges need not travel (rule W3).
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// Whose entries.
+    pub partition: Partition,
+    /// The primary's epoch.
+    pub epoch: PartitionEpoch,
+    /// The stream's version at which the entries were read; the copy must be exactly there.
+    pub at: Version,
+    /// First position in hash order; 0 starts anew, and the copy keeps what it has until it is found to differ.
+    pub from: u64,
+    /// One range after the other.
+    pub ranges: Vec<Range>,
+}
+
+/// Entries between two positions in hash order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Where the next range starts; none: this was the last.
+    pub next: Option<u64>,
+    /// A sum over the versions of its entries: a version names one change of one entry.
+    pub digest: u64,
+}
+
+/// A copy's answer to `Append`, `Chunk` and `Digests`: where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, not one state
 pub struct Confirm {
     /// Of what.
     pub partition: Partition,
@@ -170,6 +204,10 @@ pub struct Confirm {
     pub refused: bool,
     /// While it is being built: the position from which it needs entries; none when it has all.
     pub needs_from: Option<u64>,
+    /// It has entries of its own there, which may be the right ones.
+    pub holds: bool,
+    /// Those at `needs_from` are not: it needs the primary's.
+    pub differs: bool,
     /// Highest probe seen.
     pub probe: u64,
     /// It is over its memory budget: the primary should evict (rule W4).
@@ -265,6 +303,8 @@ pub enum Message {
     Append(Append),
     /// Existing entries.
     Chunk(Chunk),
+    /// What existing entries would be.
+    Digests(Digests),
     /// Where a copy stands.
     Confirm(Confirm),
     /// A command for its owner.

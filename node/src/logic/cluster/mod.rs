@@ -5,6 +5,7 @@ pub mod bootstrap;
 pub mod lease;
 pub mod member;
 pub mod membership;
+pub mod memory;
 pub mod message;
 pub mod next_table;
 pub mod placement;

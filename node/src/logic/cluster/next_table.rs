@@ -1,10 +1,14 @@
 //! What the next table should be: the coordinator's plan, a pure function of the table before it and of what was
 //! observed (rules T3, T6, T7, T9, L1, W2).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     member::{Generation, Intent, Member, MemberId, MemberName, State},
+    memory::{Keeps, Kept},
     message::Claim,
     placement::{Seat, Target, place},
     table::{Assignment, Copy, Live, PartitionEpoch, Table},
@@ -50,6 +54,27 @@ pub struct Wishes {
     pub in_sync: BTreeSet<Claim>,
     /// Copies that must no longer count as in sync.
     pub lost: BTreeSet<Claim>,
+    /// What comes back from volumes; none: there are none.
+    pub restoring: Option<Restoring>,
+}
+
+/// What members have kept of earlier starts (rule S1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restoring {
+    /// Snapshots that are not final count where there is no other.
+    pub lossy: bool,
+    /// What each member that runs has, as far as it is known. Filled only while a partition has nobody.
+    pub returned: BTreeMap<MemberId, Arc<Keeps>>,
+}
+
+/// From where a partition without a copy that runs is taken.
+enum Source {
+    /// Who has it may still come.
+    Wait,
+    /// A member's snapshot.
+    Snapshot(MemberId),
+    /// Nobody has it: it starts empty.
+    Nobody,
 }
 
 struct Next {
@@ -85,7 +110,7 @@ pub fn next_table(base: &Table, wishes: &Wishes, counter: u64, known: Known) -> 
     next.apply_claims(wishes);
     if settled {
         next.change_settings(wishes);
-        next.move_towards_target();
+        next.move_towards_target(wishes.restoring.as_ref());
     }
     let unchanged = Table { epoch: base.epoch, partitions: next.table.partitions.clone(), ..next.table.clone() };
     let only_settled =
@@ -217,6 +242,7 @@ impl Next {
         for assignment in &mut self.table.partitions {
             let before = assignment.primary();
             assignment.from = assignment.from.filter(|from| live.contains(from));
+            let last = assignment.copies.iter().filter(|copy| copy.in_sync).copied().collect();
             assignment.copies.retain(|copy| live.contains(&copy.member));
             if assignment.primary() == before {
                 continue;
@@ -225,11 +251,13 @@ impl Next {
             let successor = (0..assignment.copies.len())
                 .filter(|at| assignment.copies[*at].in_sync)
                 .min_by_key(|at| leaving.contains(&assignment.copies[*at].member));
-            match successor {
-                Some(at) => assignment.copies[..=at].rotate_right(1),
-                // No in-sync copy is left: what the others have must not be served (rule W2).
-                None => assignment.copies.clear(),
-            }
+            let Some(at) = successor else {
+                // No in-sync copy is left: what the others have must not be served (rule W2). Whose were the last ones
+                // stays written down: their snapshots may have them (rule S1).
+                assignment.copies = last;
+                continue;
+            };
+            assignment.copies[..=at].rotate_right(1);
             if assignment.from == assignment.primary() {
                 assignment.from = None;
             }
@@ -284,7 +312,7 @@ impl Next {
         self.table.quorum = self.table.wanted_quorum();
     }
 
-    fn move_towards_target(&mut self) {
+    fn move_towards_target(&mut self, restoring: Option<&Restoring>) {
         let Some(target) = self.target() else { return };
         let away = self.table.in_state(State::Away).next().is_some();
         let mut builds: BTreeMap<MemberId, usize> = BTreeMap::new();
@@ -293,8 +321,8 @@ impl Next {
         }
         let mut handovers = 0;
         for (partition, wanted) in target.copies.into_iter().enumerate() {
-            if self.table.partitions[partition].copies.is_empty() {
-                self.start_anew(partition, &wanted);
+            if !self.table.partitions[partition].copies.iter().any(|copy| self.table.is_live(copy.member)) {
+                self.start(partition, &wanted, restoring);
                 continue;
             }
             self.add_copies(partition, &wanted, away, &mut builds);
@@ -336,8 +364,12 @@ impl Next {
         }
         let factor = self.table.live.factor as usize;
         let departs = |id: MemberId| self.state(id) == Some(State::Leaving(Intent::Depart));
-        let current: Vec<MemberId> =
-            self.table.partitions[partition].copies.iter().map(|copy| copy.member).filter(|id| !departs(*id)).collect();
+        let current: Vec<MemberId> = self.table.partitions[partition]
+            .copies
+            .iter()
+            .map(|copy| copy.member)
+            .filter(|id| self.table.is_live(*id) && !departs(*id))
+            .collect();
         let added: Vec<MemberId> = wanted
             .iter()
             .copied()
@@ -363,6 +395,52 @@ impl Next {
         spare.sort_by_key(|id| (rotation(partition, *id, seats), *id));
         let extra: Vec<MemberId> = spare.into_iter().take(needed.saturating_sub(staying)).collect();
         wanted.splice(staying..staying, extra);
+    }
+
+    /// Gives a partition that has nobody to someone.
+    fn start(&mut self, partition: usize, wanted: &[MemberId], restoring: Option<&Restoring>) {
+        match self.source(partition, restoring) {
+            Source::Wait => {}
+            Source::Nobody => self.start_anew(partition, wanted),
+            Source::Snapshot(member) => {
+                let assignment = &mut self.table.partitions[partition];
+                // It is no new copy: what it has goes on.
+                let since = assignment.copies.first().map_or(0, |copy| copy.since);
+                assignment.copies = vec![Copy { member, in_sync: true, since }];
+                assignment.epoch = PartitionEpoch(self.counter);
+            }
+        }
+    }
+
+    /// Who has the last state of a partition: of the final snapshots of those whose copies were in sync last, the one
+    /// with the highest version. Each of them has every acknowledged write.
+    fn source(&self, partition: usize, restoring: Option<&Restoring>) -> Source {
+        let last = &self.table.partitions[partition].copies;
+        let Some(restoring) = restoring.filter(|_| !last.is_empty()) else { return Source::Nobody };
+        if self.table.live().any(|member| !restoring.returned.contains_key(&member.id)) {
+            return Source::Wait;
+        }
+        let own = |keeps: &&Arc<Keeps>| keeps.cluster == self.table.cluster;
+        let keepers: Vec<(MemberId, &Kept)> = restoring
+            .returned
+            .iter()
+            .filter_map(|(id, keeps)| Some((*id, own(&keeps).then(|| keeps.get(Partition(partition as u16)))??)))
+            .collect();
+        let is_final = |kept: &Kept| kept.final_of.is_some_and(|id| last.iter().any(|copy| copy.member == id));
+        let best = |keepers: &mut dyn Iterator<Item = &(MemberId, &Kept)>| {
+            keepers.max_by_key(|(_, kept)| kept.last).map(|(id, _)| *id)
+        };
+        let away = last.iter().any(|copy| self.state(copy.member) == Some(State::Away));
+        match best(&mut keepers.iter().filter(|(_, kept)| is_final(kept))) {
+            Some(id) if self.state(id) == Some(State::Joining) => Source::Wait,
+            Some(id) => Source::Snapshot(id),
+            None if away => Source::Wait,
+            None if restoring.lossy => {
+                let voters = |id: MemberId| self.state(id) != Some(State::Joining);
+                best(&mut keepers.iter().filter(|(id, _)| voters(*id))).map_or(Source::Nobody, Source::Snapshot)
+            }
+            None => Source::Nobody,
+        }
     }
 
     fn start_anew(&mut self, partition: usize, wanted: &[MemberId]) {
@@ -451,3 +529,6 @@ fn rotation(partition: usize, id: MemberId, members: usize) -> usize {
 pub fn claim(partition: Partition, assignment: &Assignment, copy: Copy) -> Claim {
     Claim { partition, epoch: assignment.epoch, member: copy.member, since: copy.since }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 //! later joiner would then have to make up for it at once, with more moves than its own share.
 
 use super::{member::MemberId, table::Assignment};
+use crate::logic::store::mix;
 
 /// Who should hold each partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,14 +145,6 @@ fn weights(seats: &[Seat<'_>], partitions: usize, hash_seed: u64) -> Vec<u32> {
         (mix(mix(hash_seed ^ partition as u64).wrapping_add(u64::from(id.0))) >> 32) as u32
     };
     (0..partitions).flat_map(|partition| seats.iter().map(move |seat| weight(partition, seat.id))).collect()
-}
-
-/// The finaliser of splitmix64: each bit of the input reaches each bit of the output.
-fn mix(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 /// Number of each seat's zone.
@@ -621,10 +614,10 @@ mod tests {
         prop_oneof![3 => join, 2 => (0..1000_usize).prop_map(Step::Leave), 1 => (1..=3_u32).prop_map(Step::Factor)]
     }
 
-    /// A cluster of 2 to 40 members and up to ten things that happen to it.
+    /// A cluster of 2 to 50 members and up to ten things that happen to it.
     fn history(zones: usize) -> impl Strategy<Value = (Cluster, Vec<Step>)> {
         let start =
-            (prop::sample::select(vec![16, 64, 256]), 1..=3_u32, prop::collection::vec(0..zones.max(1), 2..=40));
+            (prop::sample::select(vec![16, 64, 256]), 1..=3_u32, prop::collection::vec(0..zones.max(1), 2..=50));
         let cluster = start.prop_map(move |(partitions, factor, members)| {
             let mut cluster = Cluster::new(partitions, factor);
             for zone in members {

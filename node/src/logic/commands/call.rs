@@ -28,27 +28,26 @@ pub(super) struct Call<'a> {
     /// In lower case.
     pub(super) name: &'static str,
     pub(super) words: &'a [Bytes],
-    pub(super) context: &'a Context,
+    pub(super) context: &'a Context<'a>,
     pub(super) store: &'a mut Store,
-    map: Bytes,
+    map: &'a Bytes,
     ops: Vec<Op>,
     hits: u32,
     misses: u32,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(name: &'static str, words: &'a [Bytes], store: &'a mut Store, context: &'a Context) -> Self {
-        let map = context.default_map.clone();
-        Self { name, words, context, store, map, ops: Vec::new(), hits: 0, misses: 0 }
+    pub(super) fn new(name: &'static str, words: &'a [Bytes], store: &'a mut Store, context: &'a Context<'a>) -> Self {
+        Self { name, words, context, store, map: context.default_map, ops: Vec::new(), hits: 0, misses: 0 }
     }
 
     /// Works on this map from now on instead of the default one.
-    pub(super) fn use_map(&mut self, map: &Bytes) {
-        self.map = map.clone();
+    pub(super) fn use_map(&mut self, map: &'a Bytes) {
+        self.map = map;
     }
 
-    pub(super) fn map(&self) -> Bytes {
-        self.map.clone()
+    pub(super) fn map(&self) -> &'a Bytes {
+        self.map
     }
 
     pub(super) fn executed(self, reply: Reply) -> Executed {
@@ -56,13 +55,14 @@ impl<'a> Call<'a> {
     }
 
     /// The word at a place that the command's arity guarantees.
-    pub(super) fn word(&self, index: usize) -> Bytes {
-        self.words.get(index).cloned().unwrap_or_default()
+    pub(super) fn word(&self, index: usize) -> &'a Bytes {
+        static NONE: Bytes = Bytes::new();
+        self.words.get(index).unwrap_or(&NONE)
     }
 
     /// The word as an integer.
     pub(super) fn integer(&self, index: usize) -> Result<i64, Reply> {
-        integer::parse(&self.word(index)).ok_or_else(errors::not_an_integer)
+        integer::parse(self.word(index)).ok_or_else(errors::not_an_integer)
     }
 
     pub(super) fn now(&self) -> Millis {
@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
 
     /// As [`Call::read`], but not as a use.
     pub(super) fn glance(&mut self, key: &[u8]) -> Option<Found> {
-        let entry = self.store.peek(&self.map, key, self.context.clock.now);
+        let entry = self.store.peek(self.map, key, self.context.clock.now);
         let found = entry.map(|entry| Found { value: entry.value.to_bytes(), expires: entry.expires });
         self.count(found.is_some());
         found
@@ -86,7 +86,7 @@ impl<'a> Call<'a> {
 
     /// Looks a key up for writing: counts as a use only.
     pub(super) fn find(&mut self, key: &[u8]) -> Option<Found> {
-        let entry = self.store.get(&self.map, key, self.context.clock.now)?;
+        let entry = self.store.get(self.map, key, self.context.clock.now)?;
         Some(Found { value: entry.value.to_bytes(), expires: entry.expires })
     }
 
@@ -99,13 +99,13 @@ impl<'a> Call<'a> {
     }
 
     /// From now on the key has this value.
-    pub(super) fn put(&mut self, key: Bytes, value: Bytes, expires: Option<Millis>) {
-        self.ops.push(Op::Put { map: self.map.clone(), key, value, expires });
+    pub(super) fn put(&mut self, key: &Bytes, value: Bytes, expires: Option<Millis>) {
+        self.ops.push(Op::Put { map: self.map.clone(), key: key.clone(), value, expires });
     }
 
     /// From now on the key is not there. Only for keys that are.
-    pub(super) fn remove(&mut self, key: Bytes) {
-        self.ops.push(Op::Remove { map: self.map.clone(), key, cause: Cause::Deleted });
+    pub(super) fn remove(&mut self, key: &Bytes) {
+        self.ops.push(Op::Remove { map: self.map.clone(), key: key.clone(), cause: Cause::Deleted });
     }
 
     /// Removes those of the keys that are there; returns how many. A key may be named twice.
@@ -113,7 +113,7 @@ impl<'a> Call<'a> {
         let mut removed = BTreeSet::new();
         for key in keys {
             if self.find(key).is_some() && removed.insert(key) {
-                self.remove(key.clone());
+                self.remove(key);
             }
         }
         removed.len() as i64

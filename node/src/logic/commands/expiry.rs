@@ -46,7 +46,7 @@ fn expire_at_time(call: &mut Call<'_>, seconds: bool, absolute: bool) -> Outcome
     let ms = if seconds { amount.checked_mul(1000).ok_or_else(invalid)? } else { amount };
     let unix = if absolute { ms } else { ms.checked_add(call.wall()).ok_or_else(invalid)? };
     let key = call.word(1);
-    let Some(found) = call.find(&key) else { return Ok(Reply::Integer(0)) };
+    let Some(found) = call.find(key) else { return Ok(Reply::Integer(0)) };
     if !conditions.allow(found.expires.map(|at| call.unix(at)), unix) {
         return Ok(Reply::Integer(0));
     }
@@ -105,7 +105,7 @@ pub(super) fn p_expire_time(call: &mut Call<'_>) -> Outcome {
 
 /// -2: no key; -1: it does not expire.
 fn left(call: &mut Call<'_>, of: impl Fn(&Call<'_>, &Found) -> Option<i64>) -> Reply {
-    let found = call.glance(&call.word(1));
+    let found = call.glance(call.word(1));
     Reply::Integer(found.map_or(-2, |found| of(call, &found).unwrap_or(-1)))
 }
 
@@ -117,7 +117,7 @@ fn seconds(ms: i64) -> i64 {
 /// PERSIST key
 pub(super) fn persist(call: &mut Call<'_>) -> Outcome {
     let key = call.word(1);
-    let found = call.find(&key).filter(|found| found.expires.is_some());
+    let found = call.find(key).filter(|found| found.expires.is_some());
     let expired = found.is_some();
     if let Some(found) = found {
         call.put(key, found.value, None);

@@ -24,21 +24,21 @@ pub(super) fn touch(call: &mut Call<'_>) -> Outcome {
 
 /// TYPE key
 pub(super) fn r#type(call: &mut Call<'_>) -> Outcome {
-    let found = call.glance(&call.word(1)).is_some();
+    let found = call.glance(call.word(1)).is_some();
     Ok(Reply::Simple(if found { "string" } else { "none" }))
 }
 
 /// DBSIZE
 pub(super) fn db_size(call: &mut Call<'_>) -> Outcome {
-    Ok(Reply::Integer(call.store.map_len(&call.map()) as i64))
+    Ok(Reply::Integer(call.store.map_len(call.map()) as i64))
 }
 
 /// FLUSHDB [ASYNC | SYNC]: the default map.
 pub(super) fn flush_db(call: &mut Call<'_>) -> Outcome {
     check_flush(call)?;
     let map = call.map();
-    if call.store.map_len(&map) > 0 {
-        call.clear(Some(map));
+    if call.store.map_len(map) > 0 {
+        call.clear(Some(map.clone()));
     }
     Ok(Reply::OK)
 }

@@ -35,14 +35,14 @@ use crate::logic::{
 pub const MAX_VALUE_BYTES: usize = 64 << 20;
 
 /// What a command may know beside its words and the partition.
-#[derive(Clone, Debug)]
-pub struct Context {
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
     /// Time of the execution.
     pub clock: Clock,
     /// A random number, fresh for each execution.
     pub random: u64,
     /// Map of the commands that Redis knows (requirement A11).
-    pub default_map: Bytes,
+    pub default_map: &'a Bytes,
 }
 
 /// What a command needs.
@@ -74,7 +74,7 @@ pub fn access(words: &[Bytes]) -> Access {
 
 /// Executes a command on one partition. Changes nothing but the marks of use; the caller applies `ops`. The words may
 /// come from another member, so everything is checked again.
-pub fn execute(words: &[Bytes], store: &mut Store, context: &Context) -> Executed {
+pub fn execute(words: &[Bytes], store: &mut Store, context: &Context<'_>) -> Executed {
     let refused = |reply| Executed { reply, ops: Vec::new(), hits: 0, misses: 0 };
     let command = match table::command(words) {
         Ok(command) => command,

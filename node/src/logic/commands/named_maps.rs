@@ -63,20 +63,20 @@ fn whole(word: &[u8]) -> Result<i64, Reply> {
     integer::parse(word).ok_or_else(errors::not_an_integer)
 }
 
-fn key(call: &Call<'_>) -> Result<Bytes, Reply> {
+fn key<'a>(call: &Call<'a>) -> Result<&'a Bytes, Reply> {
     let key = call.word(2);
     if key.len() > MAX_KEY { Err(Reply::error("KEYTOOLARGE key too large")) } else { Ok(key) }
 }
 
 /// DM.PUT map key value [EX s | PX ms | EXAT unix-s | PXAT unix-ms] [NX | XX]
 pub(super) fn put(call: &mut Call<'_>) -> Outcome {
-    call.use_map(&call.word(1));
+    call.use_map(call.word(1));
     let (key, value) = (key(call)?, call.word(3));
     if value.len() > MAX_VALUE_BYTES {
         return Err(Reply::error("ENTRYTOOLARGE entry too large for the configured table size"));
     }
     let options = Options::parse(call)?;
-    let present = call.find(&key).is_some();
+    let present = call.find(key).is_some();
     if options.nx && present {
         return Err(errors::key_found());
     }
@@ -84,8 +84,8 @@ pub(super) fn put(call: &mut Call<'_>) -> Outcome {
         return Err(errors::key_not_found());
     }
     match options.times.into_iter().flatten().next().map(|unix| call.deadline(unix)) {
-        None => call.put(key, value, None),
-        Some(Some(deadline)) => call.put(key, value, Some(deadline)),
+        None => call.put(key, value.clone(), None),
+        Some(Some(deadline)) => call.put(key, value.clone(), Some(deadline)),
         Some(None) if present => call.remove(key),
         Some(None) => {}
     }
@@ -94,7 +94,7 @@ pub(super) fn put(call: &mut Call<'_>) -> Outcome {
 
 /// DM.GET map key [RW]
 pub(super) fn get(call: &mut Call<'_>) -> Outcome {
-    call.use_map(&call.word(1));
+    call.use_map(call.word(1));
     let key = key(call)?;
     let raw = match call.words.get(3) {
         None => false,
@@ -103,8 +103,8 @@ pub(super) fn get(call: &mut Call<'_>) -> Outcome {
             return Err(Reply::error(format!("INVALIDARGUMENT invalid argument: {}", errors::printable(word))));
         }
     };
-    let Some(found) = call.read(&key) else { return Ok(errors::key_not_found()) };
-    Ok(Reply::Bulk(if raw { entry(call, &key, &found) } else { found.value }))
+    let Some(found) = call.read(key) else { return Ok(errors::key_not_found()) };
+    Ok(Reply::Bulk(if raw { entry(call, key, &found) } else { found.value }))
 }
 
 /// Key, expiry (Unix ms), time of writing and of last access (Unix ns), value. The two times are not kept and 0.
@@ -122,7 +122,7 @@ fn entry(call: &Call<'_>, key: &[u8], found: &Found) -> Bytes {
 
 /// DM.DEL map key [key ...]: counts the keys that are named, as Olric does.
 pub(super) fn del(call: &mut Call<'_>) -> Outcome {
-    call.use_map(&call.word(1));
+    call.use_map(call.word(1));
     let keys = &call.words[2..];
     call.remove_present(keys);
     Ok(Reply::Integer(keys.len() as i64))

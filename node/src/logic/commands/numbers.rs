@@ -33,7 +33,7 @@ pub(super) fn decr_by(call: &mut Call<'_>) -> Outcome {
 
 fn add(call: &mut Call<'_>, by: i64) -> Outcome {
     let key = call.word(1);
-    let old = call.find(&key);
+    let old = call.find(key);
     let expires = old.as_ref().and_then(|found| found.expires);
     let number = old.map_or(Some(0), |found| integer::parse(&found.value)).ok_or_else(errors::not_an_integer)?;
     let sum = number.checked_add(by).ok_or_else(|| Reply::error("ERR increment or decrement would overflow"))?;
@@ -44,11 +44,11 @@ fn add(call: &mut Call<'_>, by: i64) -> Outcome {
 /// INCRBYFLOAT key increment
 pub(super) fn incr_by_float(call: &mut Call<'_>) -> Outcome {
     let key = call.word(1);
-    let old = call.find(&key);
+    let old = call.find(key);
     let expires = old.as_ref().and_then(|found| found.expires);
     let zero = Bytes::from_static(b"0");
     let number = LongDouble::parse(&old.map_or(zero, |found| found.value)).ok_or_else(errors::not_a_float)?;
-    let by = LongDouble::parse(&call.word(2)).ok_or_else(errors::not_a_float)?;
+    let by = LongDouble::parse(call.word(2)).ok_or_else(errors::not_a_float)?;
     let sum = number.add(by).ok_or_else(|| Reply::error("ERR increment would produce NaN or Infinity"))?;
     let text = Bytes::from(sum.to_string());
     call.put(key, text.clone(), expires);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     errors,
     scan::Walk,
-    table::{self, Command, Merging, Place},
+    table::{Command, Merging, Place},
 };
 use crate::logic::{
     keyspace::{Partition, partition_of},
@@ -21,7 +21,7 @@ pub const MAX_KEY_BYTES: usize = 65_535;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Route {
     /// It is about the connection or the whole server: the client port answers it.
-    Here(&'static Command),
+    Here,
     /// To one partition, as it is.
     One(Partition),
     /// In parts to several partitions.
@@ -78,11 +78,10 @@ fn unreadable(parts: &[Reply]) -> Reply {
     Reply::error(format!("ERR {} partitions answered in a form that is not known", parts.len()))
 }
 
-/// Where a command goes in a cluster of `partitions`, or why it goes nowhere.
-pub fn route(words: &[Bytes], partitions: u16) -> Result<Route, Reply> {
-    let command = table::command(words)?;
+/// Where a command goes in a cluster of `partitions`, or why it goes nowhere. The words fit the command.
+pub fn route(command: &Command, words: &[Bytes], partitions: u16) -> Result<Route, Reply> {
     match command.place {
-        Place::Here => Ok(Route::Here(command)),
+        Place::Here => Ok(Route::Here),
         Place::Key(_) => Ok(Route::One(partition(&words[command.keys.first], partitions)?)),
         Place::Keys(_, merging) => split(command, merging, words, partitions),
         Place::Each(_, merging) => Ok(Route::Each(words.to_vec(), merging.merge(Vec::new()))),

@@ -138,10 +138,10 @@ fn parts(reply: Reply) -> Result<(Option<u64>, Vec<Reply>), Reply> {
 
 /// SCAN position [MATCH pattern] [COUNT n] [TYPE type], in one partition. The next position 0 is the end.
 pub(super) fn scan(call: &mut Call<'_>) -> Outcome {
-    let position = integer::parse(&call.word(1)).and_then(|position| u64::try_from(position).ok());
+    let position = integer::parse(call.word(1)).and_then(|position| u64::try_from(position).ok());
     let position = position.ok_or_else(|| Reply::error("ERR invalid cursor"))?;
     let options = Options::parse(&call.words[2..])?;
-    let (mut keys, next) = call.store.scan(&call.map(), position, options.count, call.now());
+    let (mut keys, next) = call.store.scan(call.map(), position, options.count, call.now());
     keys.retain(|key| options.takes(key));
     let next = Reply::text(itoa::Buffer::new().format(next.unwrap_or(0)));
     Ok(Reply::Array(vec![next, Reply::Array(keys.into_iter().map(Reply::Bulk).collect())]))

@@ -16,7 +16,7 @@ fn value_or_nil(found: Option<Found>) -> Reply {
 
 /// GET key
 pub(super) fn get(call: &mut Call<'_>) -> Outcome {
-    Ok(value_or_nil(call.read(&call.word(1))))
+    Ok(value_or_nil(call.read(call.word(1))))
 }
 
 /// SET key value [NX | XX] [GET] [EX s | PX ms | EXAT unix-s | PXAT unix-ms | KEEPTTL]
@@ -27,14 +27,14 @@ pub(super) fn set(call: &mut Call<'_>) -> Outcome {
         Expiry::At(time) => Some(time.unix(call)?),
         _ => None,
     };
-    let old = if options.get { call.read(&key) } else { call.find(&key) };
+    let old = if options.get { call.read(key) } else { call.find(key) };
     let kept = old.as_ref().and_then(|found| found.expires).filter(|_| options.expiry == Expiry::Keep);
     let present = old.is_some();
     let done = options.condition.is_none_or(|condition| present == (condition == Condition::Present));
     if done {
         match unix {
-            Some(unix) => put_until(call, key, value, unix, present),
-            None => call.put(key, value, kept),
+            Some(unix) => put_until(call, key, value.clone(), unix, present),
+            None => call.put(key, value.clone(), kept),
         }
     }
     Ok(match (options.get, done) {
@@ -45,7 +45,7 @@ pub(super) fn set(call: &mut Call<'_>) -> Outcome {
 }
 
 /// A deadline that is over already means that the key goes, or does not come.
-fn put_until(call: &mut Call<'_>, key: Bytes, value: Bytes, unix: i64, present: bool) {
+fn put_until(call: &mut Call<'_>, key: &Bytes, value: Bytes, unix: i64, present: bool) {
     match call.deadline(unix) {
         Some(deadline) => call.put(key, value, Some(deadline)),
         None if present => call.remove(key),
@@ -56,9 +56,9 @@ fn put_until(call: &mut Call<'_>, key: Bytes, value: Bytes, unix: i64, present: 
 /// SETNX key value
 pub(super) fn set_nx(call: &mut Call<'_>) -> Outcome {
     let key = call.word(1);
-    let absent = call.find(&key).is_none();
+    let absent = call.find(key).is_none();
     if absent {
-        call.put(key, call.word(2), None);
+        call.put(key, call.word(2).clone(), None);
     }
     Ok(Reply::Integer(absent.into()))
 }
@@ -74,21 +74,21 @@ pub(super) fn p_set_ex(call: &mut Call<'_>) -> Outcome {
 }
 
 fn set_for(call: &mut Call<'_>, seconds: bool) -> Outcome {
-    let unix = Time { amount: call.word(2), seconds, absolute: false }.unix(call)?;
-    put_until(call, call.word(1), call.word(3), unix, true);
+    let unix = Time { amount: call.word(2).clone(), seconds, absolute: false }.unix(call)?;
+    put_until(call, call.word(1), call.word(3).clone(), unix, true);
     Ok(Reply::OK)
 }
 
 /// GETSET key value
 pub(super) fn get_set(call: &mut Call<'_>) -> Outcome {
-    let old = call.read(&call.word(1));
-    call.put(call.word(1), call.word(2), None);
+    let old = call.read(call.word(1));
+    call.put(call.word(1), call.word(2).clone(), None);
     Ok(value_or_nil(old))
 }
 
 /// GETDEL key
 pub(super) fn get_del(call: &mut Call<'_>) -> Outcome {
-    let old = call.read(&call.word(1));
+    let old = call.read(call.word(1));
     if old.is_some() {
         call.remove(call.word(1));
     }
@@ -99,7 +99,7 @@ pub(super) fn get_del(call: &mut Call<'_>) -> Outcome {
 pub(super) fn get_ex(call: &mut Call<'_>) -> Outcome {
     let key = call.word(1);
     let options = Options::parse(&call.words[2..], Taker::GetEx)?;
-    let Some(found) = call.read(&key) else { return Ok(Reply::Nil) };
+    let Some(found) = call.read(key) else { return Ok(Reply::Nil) };
     match options.expiry {
         Expiry::At(time) => put_until(call, key, found.value.clone(), time.unix(call)?, true),
         Expiry::Persist if found.expires.is_some() => call.put(key, found.value.clone(), None),
@@ -120,7 +120,7 @@ pub(super) fn m_set(call: &mut Call<'_>) -> Outcome {
         return Err(errors::arity(call.name));
     }
     for [key, value] in pairs {
-        call.put(key.clone(), value.clone(), None);
+        call.put(key, value.clone(), None);
     }
     Ok(Reply::OK)
 }
@@ -129,13 +129,13 @@ pub(super) fn m_set(call: &mut Call<'_>) -> Outcome {
 pub(super) fn append(call: &mut Call<'_>) -> Outcome {
     let (key, more) = (call.word(1), call.word(2));
     let (old, expires): (Bytes, Option<Millis>) =
-        call.find(&key).map_or((Bytes::new(), None), |found| (found.value, found.expires));
+        call.find(key).map_or((Bytes::new(), None), |found| (found.value, found.expires));
     if old.len() + more.len() > MAX_VALUE_BYTES {
         return Err(errors::value_too_long());
     }
     let mut value = BytesMut::with_capacity(old.len() + more.len());
     value.extend_from_slice(&old);
-    value.extend_from_slice(&more);
+    value.extend_from_slice(more);
     let length = value.len();
     call.put(key, value.freeze(), expires);
     Ok(Reply::Integer(length as i64))
@@ -143,5 +143,5 @@ pub(super) fn append(call: &mut Call<'_>) -> Outcome {
 
 /// STRLEN key
 pub(super) fn str_len(call: &mut Call<'_>) -> Outcome {
-    Ok(Reply::Integer(call.read(&call.word(1)).map_or(0, |found| found.value.len() as i64)))
+    Ok(Reply::Integer(call.read(call.word(1)).map_or(0, |found| found.value.len() as i64)))
 }

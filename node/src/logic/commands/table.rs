@@ -120,11 +120,10 @@ pub fn all() -> &'static [Command] {
 
 /// The command with this name, in any case.
 pub fn find(name: &[u8]) -> Option<&'static Command> {
-    let mut buffer = [0; LONGEST_NAME];
-    let lower = buffer.get_mut(..name.len())?;
-    lower.copy_from_slice(name);
+    let mut lower = [0; LONGEST_NAME];
+    lower.get_mut(..name.len())?.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    let index = COMMANDS.binary_search_by(|command| command.name.as_bytes().cmp(lower)).ok()?;
+    let index = NUMBERS.binary_search(&u128::from_be_bytes(lower)).ok()?;
     COMMANDS.get(index)
 }
 
@@ -194,8 +193,23 @@ const COMMAND: &[Subcommand] =
     &[sub("count", 2), sub("docs", -2), sub("getkeys", -4), sub("help", 2), sub("info", -2), sub("list", -2)];
 const CONFIG: &[Subcommand] = &[sub("get", -3), sub("help", 2)];
 
+/// Names as numbers, in the same order: comparing them costs less than comparing texts, and each request is looked up.
+const NUMBERS: [u128; COMMANDS.len()] = {
+    let (mut numbers, mut at) = ([0; COMMANDS.len()], 0);
+    while at < numbers.len() {
+        let (name, mut bytes, mut byte) = (COMMANDS[at].name.as_bytes(), [0; LONGEST_NAME], 0);
+        while byte < name.len() {
+            bytes[byte] = name[byte];
+            byte += 1;
+        }
+        numbers[at] = u128::from_be_bytes(bytes);
+        at += 1;
+    }
+    numbers
+};
+
 /// Sorted by name.
-static COMMANDS: &[Command] = &[
+const COMMANDS: &[Command] = &[
     string("append", 3, WRITE_MEMORY_FAST, ONE_KEY, Place::Key(strings::append)),
     here("auth", -2, HANDSHAKE, "connection"),
     parent("client", -2, "connection", CLIENT),

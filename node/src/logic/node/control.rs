@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Clock, Effects, Generation, Level, MemberName, Message, Millis, Node};
+use super::{Clock, Effects, Generation, Level, MemberName, Message, Millis, Node, volume::Volume};
 use crate::logic::cluster::{
     bootstrap::{HELLO_FRESH, Heard, PROTOCOL, mismatch, replaces},
     lease::Pulses,
@@ -46,6 +46,8 @@ pub(super) struct Control {
     pub(super) proposer: Proposer,
     pub(super) proposal_sent: Millis,
     pub(super) highest_seen: u64,
+    /// The last table heard of that leaves this member out and may be in force.
+    pub(super) left_out_by: Option<Epoch>,
     /// A table in force and wishes for which there is nothing to propose.
     pub(super) considered: Option<(Epoch, Wishes)>,
     pub(super) handed_over: HandedOver,
@@ -60,6 +62,7 @@ pub(super) struct Control {
     /// Since when it hears as many voters as the quorum needs, without a break.
     pub(super) hears_quorum: Option<Millis>,
     pub(super) detector: BTreeMap<MemberName, (Generation, bool)>,
+    pub(super) volume: Volume,
     wishes: Remembered,
     requests: Vec<(Change, Millis)>,
     claims: Vec<Change>,
@@ -97,7 +100,7 @@ struct Remembered {
 }
 
 impl Control {
-    pub(super) fn new(now: Millis) -> Self {
+    pub(super) fn new(now: Millis, volume: bool) -> Self {
         Self {
             started: now,
             member_since: now,
@@ -105,6 +108,7 @@ impl Control {
             proposer: Proposer::default(),
             proposal_sent: now,
             highest_seen: 0,
+            left_out_by: None,
             considered: None,
             handed_over: HandedOver::new(),
             taking: None,
@@ -117,6 +121,7 @@ impl Control {
             quorum_lost: None,
             hears_quorum: None,
             detector: BTreeMap::new(),
+            volume: Volume::new(volume),
             wishes: Remembered::default(),
             requests: Vec::new(),
             claims: Vec::new(),
@@ -137,7 +142,22 @@ impl Control {
     pub(super) fn replaced(&self, table: &Table, lease: Duration, now: Millis) -> Replaced {
         let fresh =
             self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH && heard.since + lease <= now);
-        fresh.filter_map(|heard| replaces(table, &heard.hello)).map(|(id, _)| id).collect()
+        // Who remembers a higher table has not been heard to the end.
+        let knows_more = |heard: &&Heard| {
+            let memory = heard.hello.memory.table.as_ref();
+            memory.is_some_and(|memory| memory.cluster == table.cluster && memory.epoch > table.epoch)
+        };
+        let heard = fresh.filter(|heard| !knows_more(heard));
+        heard.filter_map(|heard| replaces(table, &heard.hello)).map(|(id, _)| id).collect()
+    }
+
+    /// The highest table above `known` that the volume of a new start remembers.
+    pub(super) fn remembered(&self, known: &Table, now: Millis) -> Option<Arc<Table>> {
+        let fresh =
+            self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH && heard.hello.table.is_none());
+        let tables = fresh.filter_map(|heard| heard.hello.memory.table.as_ref());
+        let higher = tables.filter(|table| table.cluster == known.cluster && table.epoch > known.epoch);
+        higher.max_by_key(|table| table.epoch).cloned()
     }
 
     fn hears(&mut self, from: &MemberName, hello: Hello, now: Millis) {
@@ -209,6 +229,7 @@ impl Node {
             table: table.map(|table| (table.cluster, table.epoch)),
             joining: table.is_none() && control.leaving.is_none(),
             protocol: PROTOCOL,
+            memory: control.volume.told(table.is_some()),
         }
     }
 
@@ -231,6 +252,7 @@ impl Node {
         random: u64,
         effects: &mut Effects,
     ) {
+        self.outbox(from).heard();
         let mut guard = self.control.lock();
         let control = &mut *guard;
         self.handle(control, from, generation, message, clock, effects);
@@ -298,6 +320,7 @@ impl Node {
             Message::Request(change) => self.request_from(control, from, change, clock, effects),
             Message::Append(_)
             | Message::Chunk(_)
+            | Message::Digests(_)
             | Message::Confirm(_)
             | Message::Forward(_)
             | Message::Forwarded { .. } => {}
@@ -393,10 +416,14 @@ impl Node {
         self.send_heartbeats(control, clock, effects);
         self.renew_lease(control);
         self.watch_quorum(control, clock);
+        if control.volume.is_stuck(clock.now) {
+            self.fail_volume(control, "a write to it takes longer than 10 s", clock, effects);
+        }
         self.finish_taking(control, clock, effects);
         self.send_requests(control, clock, effects);
         self.drive_proposer(control, clock, effects);
         self.give_up_joining(control, clock, effects);
+        self.give_up_an_old_table(control, clock, effects);
         self.loop_back(control, clock, effects);
     }
 
@@ -450,6 +477,7 @@ impl Node {
             live: remembered.live,
             in_sync: remembered.in_sync.keys().copied().collect(),
             lost: remembered.lost.keys().copied().collect(),
+            restoring: self.restoring(control, table),
         }
         .with_overdue(self.overdue(control, table, now))
     }
@@ -475,7 +503,9 @@ impl Node {
             commands: load(&counters.commands),
             connections: load(&counters.connections),
             lost_partitions: load(&counters.lost_partitions),
+            diverged_copies: load(&counters.diverged_copies),
             rejected_callers: load(&counters.rejected_callers),
+            stored: self.stored.load(Ordering::Relaxed),
             ..Totals::default()
         };
         for replica in &self.replicas {

@@ -1,10 +1,13 @@
-//! Commands that are passed on to their primary, and what becomes of them (rule F1).
+//! Commands that are passed on to their primary, and what becomes of them (rules F1, F2, F3).
+//!
+//! All open forwards of a partition go the same way. Whoever comes later takes that way too, or waits until they are
+//! answered: so none overtakes another when the primary moves, or when its stream comes back (rule F2).
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Clock, Effects, Forward, Forwarded, MAX_HOPS, MemberName, Message, Millis, Node, Origin, Reply,
-    requests::{Moment, Request, UNREACHABLE_HOLD, overloaded},
+    Clock, Effects, Forward, Forwarded, MAX_HOPS, MemberName, Message, Millis, Node, Origin, Partition, Reply,
+    requests::{Moment, Request, overloaded},
     waiting::Waiting,
 };
 use crate::logic::{
@@ -24,8 +27,11 @@ pub(super) struct Forwards {
 
 struct Open {
     request: Request,
-    target: MemberName,
+    /// Whom it was sent to: the primary, or a third member (rule F3).
+    via: MemberName,
     deadline: Millis,
+    /// How long it may wait here if it comes back from a third member.
+    hold: Millis,
 }
 
 impl Forwards {
@@ -40,11 +46,11 @@ impl Forwards {
 }
 
 impl Node {
-    /// Gives the request back if there is no stream to its primary.
+    /// Gives the request back if it cannot go to its primary now, or an answer could not come back.
     pub(super) fn pass_on(
         &self,
-        waiting: Waiting,
-        (target, epoch): (MemberName, u64),
+        mut waiting: Waiting,
+        (primary, epoch): (MemberName, u64),
         now: Millis,
         effects: &mut Effects,
     ) -> Result<(), Waiting> {
@@ -62,17 +68,51 @@ impl Node {
             self.reply(waiting.request.origin, overloaded(), effects);
             return Ok(());
         }
+        let Some(via) = self.way(&waiting.request, &primary, hops) else {
+            drop(forwards);
+            // Who asked may reach the primary itself, or learns that this member does not either.
+            if hops == MAX_HOPS && !self.outbox(&primary).answers() {
+                self.not_executed(waiting.request.origin, epoch, effects);
+                return Ok(());
+            }
+            return Err(waiting);
+        };
+        waiting.request.third |= via != primary;
         let id = forwards.next.wrapping_add(1);
         let Request { partition, words, .. } = &waiting.request;
         let forward = Forward { id, epoch, hops, partition: *partition, words: words.clone() };
         // Under the lock, so that commands leave in the order of their numbers.
-        if !self.outbox(&target).push(Message::Forward(forward)) {
+        if !self.outbox(&via).push(Message::Forward(forward)) {
             return Err(waiting);
         }
         forwards.next = id;
-        effects.wake.insert(target.clone());
-        forwards.open.insert(id, Open { request: waiting.request, target, deadline: now + FORWARD_TIMEOUT });
+        effects.wake.insert(via.clone());
+        self.waiting.went(*partition, &via);
+        let Waiting { request, deadline: hold, .. } = waiting;
+        forwards.open.insert(id, Open { request, via, deadline: now + FORWARD_TIMEOUT, hold });
         Ok(())
+    }
+
+    /// Whom a request is sent to: the primary, or once a third member if the primary cannot be reached (rule F3). None:
+    /// nobody now.
+    fn way(&self, request: &Request, primary: &MemberName, hops: u8) -> Option<MemberName> {
+        let answers = |name: &MemberName| self.outbox(name).answers();
+        let reachable = answers(primary);
+        if let Some(via) = self.waiting.way(request.partition) {
+            let same = via == *primary || (!reachable && hops < MAX_HOPS && !request.third);
+            return Some(via).filter(|via| same && answers(via));
+        }
+        if reachable {
+            return Some(primary.clone());
+        }
+        if hops >= MAX_HOPS || request.third {
+            return None;
+        }
+        let routing = self.routing.load();
+        let others = routing.table.as_ref()?.live().filter(|member| member.state.is_voter()).map(|member| &member.name);
+        let others: Vec<&MemberName> =
+            others.filter(|name| *name != self.name() && *name != primary && answers(name)).collect();
+        others.get(request.partition.index() % others.len().max(1)).map(|name| (*name).clone())
     }
 
     fn not_executed(&self, origin: Origin, epoch: u64, effects: &mut Effects) {
@@ -99,7 +139,7 @@ impl Node {
         if partition.index() >= self.replicas.len() || words.is_empty() {
             return self.not_executed(origin, routing.epoch, effects);
         }
-        let request = Request { origin, partition, words };
+        let request = self.request(origin, partition, words);
         if routing.epoch < epoch {
             self.send(from, Message::TableWanted, effects);
         }
@@ -107,18 +147,24 @@ impl Node {
         self.serve_in_turn(waiting, Moment { clock, random }, effects);
     }
 
-    pub(super) fn forward_answered(&self, id: u64, outcome: Forwarded, clock: Clock, effects: &mut Effects) {
+    pub(super) fn forward_answered(&self, id: u64, outcome: Forwarded, moment: Moment, effects: &mut Effects) {
         let Some(open) = self.forwards.lock().open.remove(&id) else { return };
+        let partition = open.request.partition;
         match outcome {
             Forwarded::Reply(bytes) => {
                 let reply = Reply::from_resp3(&bytes).unwrap_or_else(|error| {
-                    Reply::Error(format!("OUTCOMEUNKNOWN {} sent a reply that cannot be read: {error}", open.target))
+                    Reply::Error(format!("OUTCOMEUNKNOWN {} sent a reply that cannot be read: {error}", open.via))
                 });
                 self.reply(open.request.origin, reply, effects);
             }
             Forwarded::NotExecuted(epoch) => {
-                self.wait(Waiting { request: open.request, deadline: clock + UNREACHABLE_HOLD, epoch }, effects);
+                let deadline = if open.request.third { open.hold } else { moment.clock + HOLD };
+                self.wait(Waiting { request: open.request, deadline, epoch }, effects);
             }
+        }
+        // Last, so that nobody overtakes what waits again.
+        if self.waiting.came_back(partition) && !self.waiting.is_empty(partition) {
+            self.serve_waiting(partition, moment, effects);
         }
     }
 
@@ -126,21 +172,25 @@ impl Node {
     pub(super) fn forwards_broke(&self, peer: &MemberName, clock: Clock, effects: &mut Effects) {
         let mut broken = Vec::new();
         self.forwards.lock().open.retain(|_, open| {
-            let keep = open.target != *peer;
+            let keep = open.via != *peer;
             if !keep {
                 broken.push(Request {
                     origin: open.request.origin.clone(),
-                    partition: open.request.partition,
                     words: std::mem::take(&mut open.request.words),
+                    ..open.request
                 });
             }
             keep
         });
+        let partitions: Vec<Partition> = broken.iter().map(|request| request.partition).collect();
         for request in broken {
             match commands::access(&request.words) {
-                Access::Read => self.wait(Waiting { request, deadline: clock + UNREACHABLE_HOLD, epoch: 0 }, effects),
+                Access::Read => self.wait(Waiting { request, deadline: clock + HOLD, epoch: 0 }, effects),
                 Access::Write => self.reply(request.origin, outcome_unknown(request.partition), effects),
             }
+        }
+        for partition in partitions {
+            self.waiting.came_back(partition);
         }
     }
 
@@ -153,6 +203,7 @@ impl Node {
         }
         drop(forwards);
         for Open { request, .. } in late {
+            self.waiting.came_back(request.partition);
             let reply = match commands::access(&request.words) {
                 Access::Read => not_begun(request.partition),
                 Access::Write => outcome_unknown(request.partition),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Clock, Effects, Generation, Level, MemberName, Millis, Node, control::Control};
-use crate::logic::cluster::table::Table;
+use crate::logic::cluster::table::{Epoch, Table};
 
 impl Node {
     /// The failure detector hears of a member.
@@ -38,6 +38,13 @@ impl Node {
 
     pub(super) fn reachable(&self, control: &Control, name: &MemberName, generation: Generation, now: Millis) -> bool {
         name == self.name() || control.pulses.reachable(name, generation, self.config.timing.heartbeat, now)
+    }
+
+    /// The highest table that a voter that can be reached says it has taken.
+    pub(super) fn highest_heard(&self, control: &Control, table: &Table, now: Millis) -> Epoch {
+        let reached = table.voters().filter(|m| self.reachable(control, &m.name, m.generation, now));
+        let taken = reached.filter_map(|member| control.pulses.get(&member.name)).map(|pulse| pulse.taken);
+        taken.max().unwrap_or_default()
     }
 
     /// The member that proposes now: of the voters that can be reached, the one that joined first (rule T5).

@@ -1,40 +1,43 @@
 //! A node: events come in, effects go out. This is what the simulation drives and what ships.
 //!
 //! Locks inside, always taken in this order: control, requests that wait for one partition, that partition, forwards,
-//! one outbox.
+//! the way of one partition's forwards, one outbox.
 
 mod control;
 mod forwards;
 mod hearing;
 mod outbox;
+mod pacing;
 mod requests;
 pub mod status;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod volume;
 mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizuya_wire::settings::Timing;
+use mizuya_wire::settings::{Restore, Timing};
 use parking_lot::{Mutex, RwLock};
 
-use self::{control::Control, forwards::Forwards, outbox::Outbox, waiting::Queues};
+pub use self::volume::{Persist, Recovery};
+use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, requests::Moment, waiting::Queues};
 use super::{
     clock::{Clock, Millis},
     cluster::{
         member::{Generation, MemberId, MemberName},
         message::{Forward, Forwarded, Message},
-        replica::{Due, Replica},
+        replica::{CHUNK_BYTES, Due, Replica},
         table::{Live, Table},
     },
     keyspace::Partition,
@@ -101,6 +104,10 @@ pub struct Effects {
     pub table_changed: bool,
     /// The process must end and start anew: the cluster has gone on without it.
     pub fatal: Option<String>,
+    /// A table is to be written to the volume.
+    pub persist: Option<Persist>,
+    /// The snapshot is to be removed from the volume (rule S2).
+    pub erase: bool,
 }
 
 impl Effects {
@@ -147,8 +154,11 @@ pub struct Config {
     pub max_bytes: u64,
     /// How long the first peer waits for others before it starts alone.
     pub bootstrap_timeout: Duration,
-    /// How long copies of a member that left for a restart are not rebuilt.
+    /// How long copies of a member that left for a restart are not rebuilt, and how long one that left with a
+    /// partition's last copies is waited for (rule S1).
     pub rejoin_timeout: Duration,
+    /// What comes back from a volume; none: there is no volume.
+    pub restore: Option<Restore>,
 }
 
 /// The table in force and this node's place in it.
@@ -171,6 +181,9 @@ struct Counters {
     commands: AtomicU64,
     connections: AtomicU64,
     lost_partitions: AtomicU64,
+    diverged_copies: AtomicU64,
+    restored_partitions: AtomicU64,
+    restored_lossy: AtomicU64,
     rejected_callers: AtomicU64,
     bytes: AtomicI64,
 }
@@ -185,11 +198,15 @@ pub struct Node {
     outboxes: RwLock<BTreeMap<MemberName, Arc<Outbox>>>,
     waiting: Queues,
     forwards: Mutex<Forwards>,
+    /// Number of the next request.
+    requests: AtomicU64,
     /// Until when this member may answer (rule W7), in `Millis`.
     lease_until: AtomicU64,
     counters: Counters,
     /// Where the next sweep for expired entries starts.
     sweep: AtomicU64,
+    /// A snapshot is on the volume.
+    stored: AtomicBool,
 }
 
 impl Node {
@@ -200,15 +217,17 @@ impl Node {
         let replicas = (0..config.partitions).map(|p| Mutex::new(Replica::new(Partition(p), seed))).collect();
         Self {
             default_map: Bytes::from(config.identity.default_map.clone().into_bytes()),
-            control: Mutex::new(Control::new(clock.now)),
+            control: Mutex::new(Control::new(clock.now, config.restore.is_some())),
             replicas,
             routing: ArcSwap::default(),
             outboxes: RwLock::default(),
             waiting: Queues::new(config.partitions),
             forwards: Mutex::new(Forwards::new(config.identity.generation.0)),
+            requests: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
             sweep: AtomicU64::new(0),
+            stored: AtomicBool::new(false),
             config,
         }
     }
@@ -225,6 +244,11 @@ impl Node {
     /// The table in force and this node's place in it.
     pub fn routing(&self) -> Arc<Routing> {
         self.routing.load_full()
+    }
+
+    /// Counter of the table in force; 0 without one.
+    pub fn epoch(&self) -> u64 {
+        self.routing.load().epoch
     }
 
     /// Figures that only io knows.
@@ -270,25 +294,54 @@ impl Node {
         self.forwards_broke(peer, clock, effects);
     }
 
-    /// Messages for a peer, of about `max_bytes`; empty: nothing now.
+    /// Messages for a peer, of about `max_bytes`; empty: nothing now. Live changes, commands and everything else go before
+    /// existing entries.
     pub fn take_messages(&self, peer: &MemberName, max_bytes: usize, clock: Clock) -> Vec<Message> {
         let outbox = self.outbox(peer);
         let (mut messages, mut bytes) = outbox.take(max_bytes);
         while bytes < max_bytes {
             let Some(partition) = outbox.next_marked() else { break };
-            let (stream, more) = self.replicas[partition.index()].lock().messages_for(peer, max_bytes - bytes, clock);
-            if more {
+            let said = self.replicas[partition.index()].lock().messages_for(peer, max_bytes - bytes, None, clock);
+            if said.more {
                 outbox.mark(partition);
             }
-            for mut message in stream {
-                if let Message::Confirm(confirm) = &mut message {
-                    confirm.pressure = self.over_budget();
-                }
-                bytes += outbox::weight(&message);
-                messages.push(message);
+            if said.builds {
+                outbox.build(partition);
+            }
+            bytes += self.add(said.messages, &mut messages);
+        }
+        let full = bytes >= max_bytes;
+        if full {
+            outbox.pace(Pace::hinder);
+        }
+        while let Some(partition) = outbox.next_building(full, clock.now) {
+            let room = Some(CHUNK_BYTES.min(max_bytes));
+            let said = self.replicas[partition.index()].lock().messages_for(peer, max_bytes, room, clock);
+            if said.more {
+                outbox.mark(partition);
+            }
+            let sent = self.add(said.messages, &mut messages);
+            if said.builds {
+                outbox.pace(|pace| pace.sent(partition, sent, clock.now));
+            }
+            bytes += sent;
+            if bytes >= max_bytes {
+                break;
             }
         }
         messages
+    }
+
+    fn add(&self, stream: Vec<Message>, messages: &mut Vec<Message>) -> usize {
+        let mut bytes = 0;
+        for mut message in stream {
+            if let Message::Confirm(confirm) = &mut message {
+                confirm.pressure = self.over_budget();
+            }
+            bytes += outbox::weight(&message);
+            messages.push(message);
+        }
+        bytes
     }
 
     /// Whom to keep a stream to: members, configured peers, everyone who said hello lately. Host and peer port.
@@ -317,9 +370,15 @@ impl Node {
             Message::Append(append) => {
                 let partition = append.partition;
                 let Some(replica) = self.replicas.get(partition.index()) else { return };
-                let answers = self.with_bytes(replica, |replica| replica.append(append));
-                if answers {
+                let heard = self.with_bytes(replica, |replica| replica.append(append));
+                if heard.answers {
                     self.mark(from, partition, effects);
+                }
+                if heard.differs {
+                    self.counters.diverged_copies.fetch_add(1, Ordering::Relaxed);
+                    let text =
+                        format!("the copy of partition {} here differs from {from}'s; it is built anew", partition.0);
+                    effects.say(Level::Error, text);
                 }
             }
             Message::Chunk(chunk) => {
@@ -330,12 +389,23 @@ impl Node {
                     self.mark(from, partition, effects);
                 }
             }
+            Message::Digests(digests) => {
+                let partition = digests.partition;
+                let Some(replica) = self.replicas.get(partition.index()) else { return };
+                let answers = replica.lock().digests(&digests);
+                if answers {
+                    self.mark(from, partition, effects);
+                }
+            }
             Message::Confirm(confirm) => {
                 let Some(member) = self.started(from, generation) else { return };
                 let Some(replica) = self.replicas.get(confirm.partition.index()) else { return };
                 let mut due = Vec::new();
                 let mut replica = replica.lock();
                 let more = replica.confirmed(member, &confirm, clock.now, &mut due);
+                if !replica.awaits_chunk(member) {
+                    self.outbox(from).pace(|pace| pace.answered(confirm.partition, clock.now));
+                }
                 if confirm.pressure {
                     self.make_room(&mut replica, outbox::PRESSURE_BYTES, random, effects);
                 }
@@ -346,7 +416,9 @@ impl Node {
                 self.reply_all(due, effects);
             }
             Message::Forward(forward) => self.forwarded_here(from, forward, clock, random, effects),
-            Message::Forwarded { id, outcome } => self.forward_answered(id, outcome, clock, effects),
+            Message::Forwarded { id, outcome } => {
+                self.forward_answered(id, outcome, Moment { clock, random }, effects);
+            }
             control => self.receive_control(from, generation, control, clock, random, effects),
         }
     }
@@ -401,8 +473,15 @@ impl Node {
     pub fn tick(&self, clock: Clock, random: u64, effects: &mut Effects) {
         self.tick_control(clock, random, effects);
         self.tick_partitions(clock, effects);
+        self.tick_paces(clock, effects);
         self.tick_waiting(clock, random, effects);
         self.tick_forwards(clock, effects);
+    }
+
+    fn tick_paces(&self, clock: Clock, effects: &mut Effects) {
+        let outboxes = self.outboxes.read();
+        let waits = outboxes.iter().filter(|(_, outbox)| outbox.tick(clock.now));
+        effects.wake.extend(waits.map(|(name, _)| name.clone()));
     }
 
     fn tick_partitions(&self, clock: Clock, effects: &mut Effects) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
 
+use super::{Millis, pacing::Pace};
 use crate::logic::{
     cluster::message::{Forwarded, Message},
     keyspace::Partition,
@@ -23,8 +24,13 @@ pub(super) struct Outbox {
 #[derive(Default)]
 struct Inner {
     open: bool,
+    /// The peer has a stream to this member too, as far as is known: it has spoken since the own one last broke.
+    heard: bool,
     messages: VecDeque<Message>,
     marked: BTreeSet<Partition>,
+    /// Partitions with existing entries for this peer.
+    building: BTreeSet<Partition>,
+    pace: Pace,
 }
 
 impl Outbox {
@@ -37,8 +43,21 @@ impl Outbox {
     pub(super) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.open = false;
+        inner.heard = false;
         inner.messages.clear();
         inner.marked.clear();
+        inner.building.clear();
+        inner.pace = Pace::default();
+    }
+
+    pub(super) fn heard(&self) {
+        self.inner.lock().heard = true;
+    }
+
+    /// A command can go to the peer, and the answer can come back.
+    pub(super) fn answers(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.open && inner.heard
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -67,6 +86,33 @@ impl Outbox {
         self.inner.lock().marked.pop_first()
     }
 
+    /// A partition has existing entries for this peer.
+    pub(super) fn build(&self, partition: Partition) {
+        self.inner.lock().building.insert(partition);
+    }
+
+    /// The next partition of which a chunk may go now; `full` when live messages leave no room for it. One at a time:
+    /// the caller says what it sent.
+    pub(super) fn next_building(&self, full: bool, now: Millis) -> Option<Partition> {
+        let mut inner = self.inner.lock();
+        let Inner { building, pace, .. } = &mut *inner;
+        let next = building.iter().copied().find(|partition| pace.allows(*partition, full, now))?;
+        building.remove(&next);
+        Some(next)
+    }
+
+    /// What becomes of chunks, and of the time.
+    pub(super) fn pace<T>(&self, change: impl FnOnce(&mut Pace) -> T) -> T {
+        change(&mut self.inner.lock().pace)
+    }
+
+    /// Time passes. Whether chunks wait.
+    pub(super) fn tick(&self, now: Millis) -> bool {
+        let mut inner = self.inner.lock();
+        inner.pace.tick(now);
+        inner.open && !inner.building.is_empty()
+    }
+
     pub(super) fn take(&self, max_bytes: usize) -> (Vec<Message>, usize) {
         let mut inner = self.inner.lock();
         let (mut messages, mut bytes) = (Vec::new(), 0);
@@ -91,6 +137,7 @@ pub(super) fn weight(message: &Message) -> usize {
         + match message {
             Message::Append(append) => append.records.iter().map(|record| op(&record.op)).sum(),
             Message::Chunk(chunk) => chunk.entries.iter().map(|record| op(&record.op)).sum(),
+            Message::Digests(digests) => digests.ranges.len() * 20,
             Message::Forward(forward) => forward.words.iter().map(|word| 4 + word.len()).sum(),
             Message::Forwarded { outcome: Forwarded::Reply(reply), .. } => reply.len(),
             Message::Propose(table) | Message::InForce { table, .. } => table.partitions.len() * 24,

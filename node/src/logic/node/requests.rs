@@ -11,8 +11,6 @@ use crate::logic::{
     store::{Cause, Op},
 };
 
-/// How long a command waits for a primary that cannot be reached.
-pub(super) const UNREACHABLE_HOLD: Duration = Duration::from_secs(2);
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
 const SWEEP: (usize, usize) = (16, 64);
 
@@ -21,6 +19,10 @@ pub(super) struct Request {
     pub(super) origin: Origin,
     pub(super) partition: Partition,
     pub(super) words: Vec<Bytes>,
+    /// Its place among all requests that came to this member.
+    pub(super) order: u64,
+    /// It was sent to a third member before (rule F3).
+    pub(super) third: bool,
 }
 
 /// Time and chance, as one call of io gives them.
@@ -58,13 +60,10 @@ impl Node {
         };
         let (origin, moment) = (Origin::Client(ticket), Moment { clock, random });
         let here = table.assignment(partition).primary() == routing.me;
-        let deadline = clock + if here { HOLD } else { UNREACHABLE_HOLD };
-        let waiting = |deadline| Waiting {
-            request: Request { origin: origin.clone(), partition, words: words.to_vec() },
-            deadline,
-            epoch: 0,
-        };
-        if !here || !self.waiting.is_empty(partition) {
+        let deadline = clock + HOLD;
+        let waiting =
+            |deadline| Waiting { request: self.request(origin.clone(), partition, words.to_vec()), deadline, epoch: 0 };
+        if !here || !self.waiting.is_empty(partition) || self.waiting.is_away(partition) {
             self.serve_in_turn(waiting(deadline), moment, effects);
             return None;
         }
@@ -76,6 +75,10 @@ impl Node {
                 None
             }
         }
+    }
+
+    pub(super) fn request(&self, origin: Origin, partition: Partition, words: Vec<Bytes>) -> Request {
+        Request { origin, partition, words, order: self.requests.fetch_add(1, Ordering::Relaxed), third: false }
     }
 
     /// Executes a command if this member is its primary and may answer.
@@ -100,13 +103,17 @@ impl Node {
 
     /// Executes a request here or passes it on, if either is possible now; else gives it back.
     pub(super) fn serve(&self, waiting: Waiting, moment: Moment, effects: &mut Effects) -> Result<(), Waiting> {
-        let Waiting { request: Request { origin, partition, words }, deadline, epoch } = &waiting;
+        let Waiting { request: Request { origin, partition, words, .. }, deadline, epoch } = &waiting;
         let routing = self.routing.load();
         let Some(table) = routing.table.as_ref().filter(|_| routing.epoch >= *epoch) else { return Err(waiting) };
         let Some(primary) = table.assignment(*partition).primary() else { return Err(waiting) };
         if Some(primary) != routing.me {
             let Some(name) = table.member(primary).map(|member| member.name.clone()) else { return Err(waiting) };
             return self.pass_on(waiting, (name, routing.epoch), moment.clock.now, effects);
+        }
+        // Those before it went to a former primary and are not answered yet (rule F2).
+        if self.waiting.is_away(*partition) && matches!(origin, Origin::Client(_)) {
+            return Err(waiting);
         }
         match self.execute_here((origin, *partition, words), *deadline, moment, effects) {
             Execution::Answered(reply) => self.reply(waiting.request.origin, reply, effects),
@@ -125,7 +132,8 @@ impl Node {
         effects: &mut Effects,
     ) -> Option<Reply> {
         let Moment { clock, random } = moment;
-        let refusal = match commands::access(words) {
+        let access = commands::access(words);
+        let refusal = match access {
             Access::Write => replica.refuses_write().or_else(|| self.too_large(words)),
             Access::Read => replica.refuses_read(),
         };
@@ -133,14 +141,18 @@ impl Node {
             return refusal;
         }
         self.counters.commands.fetch_add(1, Ordering::Relaxed);
-        let context = Context { clock, random, default_map: self.default_map.clone() };
+        let context = Context { clock, random, default_map: &self.default_map };
         let executed = commands::execute(words, &mut replica.store, &context);
-        self.counters.hits.fetch_add(u64::from(executed.hits), Ordering::Relaxed);
-        self.counters.misses.fetch_add(u64::from(executed.misses), Ordering::Relaxed);
+        if executed.hits > 0 {
+            self.counters.hits.fetch_add(u64::from(executed.hits), Ordering::Relaxed);
+        }
+        if executed.misses > 0 {
+            self.counters.misses.fetch_add(u64::from(executed.misses), Ordering::Relaxed);
+        }
         if executed.ops.is_empty() {
             // A write that finds nothing to change still promises what it found: a removal that is still on its way to
             // the copies must not come undone after this one was acknowledged too.
-            let reply = match commands::access(words) {
+            let reply = match access {
                 Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),
                 Access::Read => replica.answer_read(origin, executed.reply, clock.now),
             };

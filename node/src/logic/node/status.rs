@@ -104,7 +104,10 @@ impl Node {
         }
         drop(control);
         let unreachable = table.partitions.iter().filter_map(Assignment::primary).find(|primary| {
-            *primary != member.id && table.member(*primary).is_none_or(|owner| !self.outbox(&owner.name).is_open())
+            *primary != member.id
+                && table
+                    .member(*primary)
+                    .is_some_and(|owner| owner.state.is_live() && !self.outbox(&owner.name).is_open())
         });
         match unreachable.and_then(|id| table.member(id)) {
             Some(owner) if without_quorum == 0 && owner.state.is_live() && control_fresh(self, &owner.name, clock) => {
@@ -181,7 +184,7 @@ impl Node {
         let short = |assignment: &&Assignment| assignment.in_sync().count() < table.copies_possible(assignment);
         reply.partitions_short_of_copies = table.partitions.iter().filter(short).count() as u32;
         reply.partitions_unavailable =
-            table.partitions.iter().filter(|assignment| assignment.copies.is_empty()).count() as u32;
+            table.partitions.iter().filter(|a| !a.primary().is_some_and(|id| table.is_live(id))).count() as u32;
         let moving = table.partitions.iter().filter(|a| a.copies.iter().any(|copy| !copy.in_sync) || a.from.is_some());
         reply.partitions_moving = moving.count() as u32;
         if let Some(me) = table.named(self.name()) {
@@ -202,6 +205,7 @@ impl Node {
         let pulse = control.pulses.get(&member.name).filter(|pulse| pulse.generation == member.generation);
         let figures = if mine { Some(*own) } else { pulse.map(|pulse| pulse.totals) };
         let epoch = if mine { table.epoch.counter } else { pulse.map_or(0, |pulse| pulse.in_force.counter) };
+        let departs = member.state == State::Leaving(Intent::Depart);
         let leaving = match member.state {
             State::Leaving(Intent::Restart) => admin::Intent::Restart,
             State::Leaving(Intent::Depart) => admin::Intent::Depart,
@@ -218,7 +222,8 @@ impl Node {
             totals: Some(totals(&figures.unwrap_or_default())),
             generation: member.generation.0,
             epoch,
-            drained: drained(table, member.id),
+            drained: drained(table, member.id) && !figures.is_some_and(|figures| figures.stored && departs),
+            zone: member.zone.clone(),
         }
     }
 
@@ -239,6 +244,15 @@ impl Node {
                 subject: self.name().to_string(),
                 message: format!(
                     "fewer than {quorum} voters reach each other, so reads and writes are refused; bring members back, or lower member_count_quorum"
+                ),
+            });
+        }
+        if let Some(why) = &control.volume.failed {
+            problems.push(admin::Problem {
+                code: "VolumeFailed".to_owned(),
+                subject: self.name().to_string(),
+                message: format!(
+                    "nothing is kept on the volume any more ({why}): make room or replace it, then restart the node"
                 ),
             });
         }
@@ -286,7 +300,8 @@ impl Node {
         self.config.peers.iter().filter_map(judge).collect()
     }
 
-    /// Members whose copies of this primary's partitions do not come into sync because nothing is heard of them.
+    /// Members whose copies of this primary's partitions do not come into sync because nothing is heard of them. A copy
+    /// that waits for its turn while others on its member are built is none of them.
     pub fn stalled_copies(&self, clock: Clock) -> Vec<admin::Problem> {
         let mut stalled: BTreeMap<MemberName, usize> = BTreeMap::new();
         for replica in &self.replicas {
@@ -294,6 +309,10 @@ impl Node {
                 *stalled.entry(name.clone()).or_default() += 1;
             }
         }
+        let builds = |name: &MemberName| {
+            self.outbox(name).pace(|pace| pace.last_answer()).is_some_and(|at| clock.now < at + STALLED)
+        };
+        stalled.retain(|name, _| !builds(name));
         let problem = |(name, count): (MemberName, usize)| {
             let why = if self.outbox(&name).is_open() {
                 "a stream to it is open, but it confirms nothing; its log says why".to_owned()
@@ -326,7 +345,7 @@ impl Node {
         let index = |id| table.members.iter().position(|member| member.id == id).unwrap_or_default() as u32;
         let partitions = table.partitions.iter().enumerate().map(|(number, assignment)| admin::PartitionOwners {
             partition: number as u32,
-            in_sync: assignment.in_sync().map(index).collect(),
+            in_sync: assignment.in_sync().filter(|id| table.member(*id).is_some()).map(index).collect(),
             syncing: assignment.copies.iter().filter(|copy| !copy.in_sync).map(|copy| index(copy.member)).collect(),
         });
         admin::TableReply {
@@ -394,6 +413,7 @@ fn totals(totals: &Totals) -> admin::Totals {
         commands: totals.commands,
         connections: totals.connections,
         lost_partitions: totals.lost_partitions,
+        diverged_copies: totals.diverged_copies,
         moved_keys: totals.moved_keys,
         moved_bytes: totals.moved_bytes,
         rejected_callers: totals.rejected_callers,

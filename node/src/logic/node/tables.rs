@@ -5,14 +5,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     Clock, Effects, Generation, Level, MemberName, Message, Node, Ordering, Routing,
     control::{Control, Taking},
+    volume::Restored,
 };
 use crate::logic::{
     cluster::{
         bootstrap::Beginning,
-        member::{MemberId, State},
+        member::{Intent, MemberId, State},
         next_table::{Known, next_table},
         proposer::{HandedOver, Proposer},
-        replica::{Begin, HOLD, Orders},
+        replica::{BEGIN, Begin, Orders},
         table::{Assignment, ClusterId, Epoch, Table, Version},
         voter::Take,
     },
@@ -71,6 +72,7 @@ impl Node {
                     partitions: losing,
                     leases_until: granted.max(forgotten).unwrap_or_default(),
                 });
+                control.volume.write(table, clock.now, effects);
                 self.finish_taking(control, clock, effects);
             }
         }
@@ -79,6 +81,9 @@ impl Node {
     /// Answers a proposal once the partitions that it takes away have come to rest (rule T2), and the members that it
     /// leaves out cannot answer any more (rule W7).
     pub(super) fn finish_taking(&self, control: &mut Control, clock: Clock, effects: &mut Effects) {
+        if control.volume.is_behind() {
+            return;
+        }
         let Some(taking) = control.taking.as_ref().filter(|taking| taking.leases_until <= clock.now) else { return };
         let mut handed_over = HandedOver::new();
         let mut waits = false;
@@ -119,6 +124,19 @@ impl Node {
         let Some(id) = known.map(|member| member.id) else { return };
         let replaced = control.replaced(highest, self.config.timing.lease, clock.now);
         let Some((base, complete)) = control.proposer.promised(id, asked, taken, &replaced) else { return };
+        control.highest_seen = control.highest_seen.max(base.epoch.counter);
+        if base.epoch.counter >= asked.counter {
+            // Another proposer has used this counter. A partition's epoch is the counter alone, so it must not be used
+            // twice, or two members are primary in one epoch (rules T1, W1).
+            control.proposer = Proposer::Idle;
+            return;
+        }
+        let left_out = !base.start(self.name(), self.config.identity.generation).is_some_and(|own| own.state.is_live());
+        if left_out && control.left_out_by != Some(base.epoch) {
+            // What this member thinks of the others has been overruled: it listens anew before it judges anybody.
+            control.left_out_by = Some(base.epoch);
+            control.hears_quorum = control.hears_quorum.and(Some(clock.now));
+        }
         self.propose_after(control, (&base, complete), asked, clock, effects);
     }
 
@@ -139,7 +157,8 @@ impl Node {
         let wishes = self.wishes(control, base, clock);
         let next = next_table(base, &wishes, epoch.counter, known);
         // What somebody has taken may be in force: it is brought into force before anything else.
-        let Some(mut table) = next.or_else(|| (!settled).then(|| (**base).clone())) else {
+        let unfinished = !settled || self.highest_heard(control, base, clock.now) > base.epoch;
+        let Some(mut table) = next.or_else(|| unfinished.then(|| (**base).clone())) else {
             control.proposer = Proposer::Idle;
             return;
         };
@@ -168,6 +187,9 @@ impl Node {
     /// table once more, as it was proposed.
     fn remind_new_starts(&self, control: &Control, effects: &mut Effects) {
         let Proposer::Preparing { highest, .. } = &control.proposer else { return };
+        if control.voter.in_force().is_some_and(|known| known.epoch >= highest.epoch) {
+            return;
+        }
         for member in &highest.members {
             let heard = control.heard.get(&member.name).map(|heard| &heard.hello);
             if heard.is_some_and(|hello| hello.generation == member.generation && hello.table.is_none()) {
@@ -246,8 +268,16 @@ impl Node {
             return;
         }
         let Some(taken) = control.voter.taken().cloned() else { return };
-        let counter = control.highest_seen.max(control.voter.promised().counter).max(taken.epoch.counter) + 1;
-        let unfinished = taken.epoch > base.epoch;
+        let own = |table: &Arc<Table>| {
+            table.start(self.name(), self.config.identity.generation).is_some_and(|me| me.state.is_live())
+        };
+        let taken = control.remembered(&taken, clock.now).filter(own).unwrap_or(taken);
+        // What others have taken may be in force without this member's knowing, and until it is known they do not
+        // confirm the lease of a member that it leaves out.
+        let heard = self.highest_heard(control, &base, clock.now);
+        let highest = control.highest_seen.max(control.voter.promised().counter).max(taken.epoch.counter);
+        let counter = highest.max(heard.counter) + 1;
+        let unfinished = taken.epoch.max(heard) > base.epoch;
         let wishes = self.wishes(control, &base, clock);
         if !unfinished {
             // Nothing is computed twice: at rest a tick compares and goes on.
@@ -281,7 +311,11 @@ impl Node {
             .map(|(host, _)| MemberName::from(host.as_str()))
             .filter(|name| name != self.name())
             .collect();
-        let waited = (clock.now.since(control.started), self.config.bootstrap_timeout.as_millis() as u64);
+        // Who remembers others waits for them as long as copies of a member that left for a restart are waited for.
+        let remembers = own.memory.table.as_ref().is_some_and(|table| table.members.len() > 1);
+        let patience = self.config.bootstrap_timeout;
+        let patience = if remembers { patience.max(self.config.rejoin_timeout) } else { patience };
+        let waited = (clock.now.since(control.started), patience.as_millis() as u64);
         let beginning = Beginning {
             own: &own,
             peers: &peers,
@@ -293,9 +327,11 @@ impl Node {
         let Some(founders) = beginning.founders() else { return };
         let cluster = ClusterId(u128::from(random) << 64 | u128::from(own.generation.0));
         let seed = super::hash_seed(&self.config.identity.cluster_name);
-        let table = Arc::new(beginning.table(&founders, cluster, clock.wall / 1000, seed));
+        let former = Beginning::remembered(&founders);
+        let table = Arc::new(beginning.table(&founders, former.as_deref(), cluster, clock.wall / 1000, seed));
         let names: Vec<&str> = table.members.iter().map(|member| member.name.as_str()).collect();
-        effects.say(Level::Info, format!("starting a new cluster with {}", names.join(", ")));
+        let what = if former.is_some() { "the former cluster goes on" } else { "starting a new cluster" };
+        effects.say(Level::Info, format!("{what} with {}", names.join(", ")));
         control.proposer = Proposer::propose(None, table, clock.now);
         self.send_proposal(control, clock, effects);
     }
@@ -316,14 +352,19 @@ impl Node {
             .start(&identity.name, identity.generation)
             .filter(|member| member.state.is_live())
             .map(|member| member.id);
-        if before.is_none() && table.start(&identity.name, identity.generation).is_none() {
+        // Who left before it was a member holds nothing that it could hand over, and must not be given anything any more.
+        let is_named = table.start(&identity.name, identity.generation).is_some();
+        if before.is_none() && (!is_named || control.leaving.is_some()) {
             return;
         }
-        if !control.voter.enforce(table) {
+        if control.volume.is_retired() || !control.voter.enforce(table) {
             return;
         }
+        control.volume.write(table, clock.now, effects);
+        self.drop_foreign(control, table, effects);
         if before.is_none() {
             control.member_since = clock.now;
+            control.leave_after_all(self.name(), clock);
         }
         control.handed_over = handed_over;
         control.pulses.retain(table);
@@ -350,6 +391,23 @@ impl Node {
                 .all(|member| control.replaced(table, self.config.timing.lease, clock.now).contains(&member.id))
         {
             effects.fatal = Some("all voters of the cluster that it was joining have ended; restarting".to_owned());
+        }
+    }
+
+    /// A member without quorum learns from the volumes of new starts that the cluster had gone on without it: its copies
+    /// are old, and the members begin again together (rule S1).
+    pub(super) fn give_up_an_old_table(&self, control: &Control, clock: Clock, effects: &mut Effects) {
+        if control.quorum_lost.is_none() || control.leaving.is_some() {
+            return;
+        }
+        let Some(taken) = control.voter.taken() else { return };
+        let Some(higher) = control.remembered(taken, clock.now) else { return };
+        let live = higher.start(self.name(), self.config.identity.generation).is_some_and(|me| me.state.is_live());
+        if !live {
+            effects.fatal = Some(format!(
+                "members that were restarted remember table {}, which goes on without this start; restarting",
+                higher.epoch.counter
+            ));
         }
     }
 
@@ -380,12 +438,13 @@ impl Node {
     ) {
         let versions: BTreeMap<Partition, Version> = control.handed_over.iter().copied().collect();
         let names = |id: MemberId| table.member(id).map(|member| member.name.clone());
-        let (mut due, mut lost) = (Vec::new(), 0);
+        let (mut due, mut lost, mut restored) = (Vec::new(), 0, Restored::default());
+        effects.erase |= table.member(me).is_some_and(|m| m.state == State::Leaving(Intent::Depart));
         for (number, assignment) in table.partitions.iter().enumerate() {
             let partition = Partition(number as u16);
             let former = before.map(|before| &before.partitions[number]);
             lost += u64::from(former.is_some_and(|former| was_lost(former, assignment)));
-            let begin = versions.get(&partition).map_or(Begin::Now, |version| Begin::At(*version, clock.now + HOLD));
+            let begin = versions.get(&partition).map_or(Begin::Now, |version| Begin::At(*version, clock.now + BEGIN));
             let orders = Orders {
                 me,
                 counter: table.epoch.counter,
@@ -394,9 +453,14 @@ impl Node {
                 begin,
                 write_quorum: table.live.write_quorum,
                 read_quorum: table.live.read_quorum,
+                complete: is_complete(table, assignment),
             };
             let mut replica = self.replicas[number].lock();
+            let kept = replica.held();
             self.counting(&mut replica, |replica| replica.obey(&orders, clock.now, &mut due));
+            let goes_on =
+                replica.is_primary() && assignment.copies.first().is_some_and(|copy| copy.since < assignment.epoch.0);
+            restored.count(kept.filter(|_| goes_on), former);
             replica.settle(&mut due);
             for name in replica.followers() {
                 self.mark(&name, partition, effects);
@@ -406,6 +470,9 @@ impl Node {
             self.counters.lost_partitions.fetch_add(lost, Ordering::Relaxed);
             effects.say(Level::Error, format!("{lost} partitions had no in-sync copy left and start empty"));
         }
+        self.counters.restored_partitions.fetch_add(restored.partitions, Ordering::Relaxed);
+        self.counters.restored_lossy.fetch_add(restored.lossy, Ordering::Relaxed);
+        restored.say(effects);
         self.reply_all(due, effects);
     }
 
@@ -422,6 +489,10 @@ impl Node {
             effects.say(Level::Info, format!("{} ({}) is no longer a member", gone.name, gone.id));
         }
     }
+}
+
+fn is_complete(table: &Table, assignment: &Assignment) -> bool {
+    assignment.in_sync().filter(|id| table.is_live(*id)).count() >= table.live.factor as usize
 }
 
 fn was_lost(former: &Assignment, now: &Assignment) -> bool {

@@ -1,3 +1,8 @@
+mod digests;
+mod forwards;
+mod moves;
+mod quorums;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
@@ -6,7 +11,7 @@ use mizuya_wire::{quorum::MemberQuorum, settings::Environment};
 use super::*;
 use crate::logic::cluster::replica::Standing;
 
-const PARTITIONS: u16 = 4;
+const PARTITIONS: u16 = 16;
 
 /// Nodes with streams between them that carry everything at once.
 struct Net {
@@ -17,11 +22,16 @@ struct Net {
 
 impl Net {
     fn new(count: usize, quorum: MemberQuorum) -> Self {
+        let live = Live { generation: 1, factor: 2, read_quorum: 1, write_quorum: 1, member_quorum: quorum };
+        Self::with(count, live)
+    }
+
+    fn with(count: usize, live: Live) -> Self {
         let clock = Clock { now: Millis(1_000), wall: 1_000_000 };
         let names: Vec<MemberName> = ["a", "b", "c"][..count].iter().copied().map(MemberName::from).collect();
         let start = |(number, name): (usize, &MemberName)| {
             let generation = Generation(7 + number as u64);
-            (Node::new(config(name, &names, quorum, generation), clock), name.clone(), generation)
+            (Node::new(config(name, &names, live, generation), clock), name.clone(), generation)
         };
         let mut net = Self { nodes: names.iter().enumerate().map(start).collect(), cut: BTreeSet::new(), clock };
         for (from, to) in net.pairs() {
@@ -59,16 +69,34 @@ impl Net {
     }
 
     fn carry(&self, effects: &mut Effects) -> usize {
-        let mut carried = 0;
-        for (from, to) in self.pairs() {
-            let (sender, name, generation) = &self.nodes[from];
-            let (receiver, to, _) = &self.nodes[to];
-            for message in sender.take_messages(to, 1 << 20, self.clock) {
-                carried += 1;
-                receiver.receive(name, *generation, message, self.clock, 1, effects);
-            }
+        self.pairs().into_iter().map(|(from, to)| self.carry_from(from, to, effects)).sum()
+    }
+
+    fn carry_from(&self, from: usize, to: usize, effects: &mut Effects) -> usize {
+        let (sender, name, generation) = &self.nodes[from];
+        let (receiver, to, _) = &self.nodes[to];
+        let messages = sender.take_messages(to, 1 << 20, self.clock);
+        let carried = messages.len();
+        for message in messages {
+            receiver.receive(name, *generation, message, self.clock, 1, effects);
         }
         carried
+    }
+
+    /// A node's process ends, and a new one begins in its place.
+    fn restart(&mut self, number: usize) {
+        let (old, name, generation) = &self.nodes[number];
+        let (name, generation) = (name.clone(), Generation(generation.0 + 100));
+        let config = Config { identity: Identity { generation, ..old.config.identity.clone() }, ..old.config.clone() };
+        self.nodes[number] = (Node::new(config, self.clock), name.clone(), generation);
+        for (from, to) in self.pairs() {
+            let (node, peer) = (&self.nodes[from].0, &self.nodes[to]);
+            if from == number || to == number {
+                node.stream_down(&peer.1, self.clock, &mut Effects::default());
+                node.member_up(&peer.1, peer.2, self.clock, &mut Effects::default());
+                node.stream_up(&peer.1, self.clock, &mut Effects::default());
+            }
+        }
     }
 
     fn cut(&mut self, one: usize, other: usize) {
@@ -92,7 +120,12 @@ impl Net {
 
     /// Writes to a partition through a node, and waits for the answer.
     fn set(&mut self, through: usize, partition: Partition) -> Reply {
-        let words = [Bytes::from_static(b"SET"), Bytes::from_static(b"key"), Bytes::from_static(b"value")];
+        self.call(through, partition, &["SET", "key", "value"])
+    }
+
+    /// A command for a partition through a node, and its answer.
+    fn call(&mut self, through: usize, partition: Partition, words: &[&str]) -> Reply {
+        let words: Vec<Bytes> = words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
         let ticket = Ticket { connection: 1, request: 0, part: 0 };
         let mut effects = Effects::default();
         if let Some(reply) = self.nodes[through].0.submit(ticket, partition, &words, self.clock, 1, &mut effects) {
@@ -117,7 +150,7 @@ impl Net {
     }
 }
 
-fn config(name: &MemberName, all: &[MemberName], member_quorum: MemberQuorum, generation: Generation) -> Config {
+fn config(name: &MemberName, all: &[MemberName], live: Live, generation: Generation) -> Config {
     Config {
         identity: Identity {
             cluster_name: "test".to_owned(),
@@ -130,12 +163,13 @@ fn config(name: &MemberName, all: &[MemberName], member_quorum: MemberQuorum, ge
             zone: String::new(),
         },
         partitions: PARTITIONS,
-        live: Live { generation: 1, factor: 2, read_quorum: 1, write_quorum: 1, member_quorum },
+        live,
         timing: Environment::Local.timing(),
         peers: all.iter().map(|peer| (peer.to_string(), 3322)).collect(),
         max_bytes: 1 << 20,
         bootstrap_timeout: Duration::from_secs(10),
         rejoin_timeout: Duration::from_mins(1),
+        restore: None,
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    Clock, Effects, Millis, Node, Partition,
+    Clock, Effects, MemberName, Millis, Node, Partition,
     requests::{Moment, Request, overloaded},
 };
 use crate::logic::cluster::replica::not_begun;
@@ -38,6 +38,9 @@ struct Queue {
     requests: Mutex<VecDeque<Waiting>>,
     /// How many, to be read without the lock.
     length: AtomicUsize,
+    /// Forwards without an answer: where they went. How many, to be read without the lock.
+    way: Mutex<Option<MemberName>>,
+    away: AtomicUsize,
 }
 
 impl Queues {
@@ -53,6 +56,36 @@ impl Queues {
     /// Whether nothing waits for a partition.
     pub(super) fn is_empty(&self, partition: Partition) -> bool {
         self.queues[partition.index()].length.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether forwards of this partition are without an answer.
+    pub(super) fn is_away(&self, partition: Partition) -> bool {
+        self.queues[partition.index()].away.load(Ordering::Acquire) > 0
+    }
+
+    /// Where the forwards went that are without an answer; none if there are none.
+    pub(super) fn way(&self, partition: Partition) -> Option<MemberName> {
+        self.queues[partition.index()].way.lock().clone()
+    }
+
+    /// A request was passed on. To be called while forwards are locked.
+    pub(super) fn went(&self, partition: Partition, via: &MemberName) {
+        let queue = &self.queues[partition.index()];
+        let mut way = queue.way.lock();
+        if queue.away.fetch_add(1, Ordering::AcqRel) == 0 {
+            *way = Some(via.clone());
+        }
+    }
+
+    /// A forward was answered or given up. Whether it was the last one.
+    pub(super) fn came_back(&self, partition: Partition) -> bool {
+        let queue = &self.queues[partition.index()];
+        let mut way = queue.way.lock();
+        let last = queue.away.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last {
+            *way = None;
+        }
+        last
     }
 
     /// Changes a queue under its lock, and counts what is in it afterwards.
@@ -89,7 +122,7 @@ impl Node {
             if full {
                 return Some(waiting);
             }
-            queue.push_back(waiting);
+            put(queue, waiting);
             None
         });
         if let Some(waiting) = refused {
@@ -102,34 +135,44 @@ impl Node {
         if self.waiting.is_full() {
             return self.reply(waiting.request.origin, overloaded(), effects);
         }
-        self.waiting.change(waiting.request.partition, |queue| queue.push_back(waiting));
+        self.waiting.change(waiting.request.partition, |queue| put(queue, waiting));
     }
 
     /// Time passes: serves what can be served now, and gives up what has waited for too long.
     pub(super) fn tick_waiting(&self, clock: Clock, random: u64, effects: &mut Effects) {
-        let moment = Moment { clock, random };
         for number in 0..self.waiting.queues.len() {
             let partition = Partition(number as u16);
-            if self.waiting.is_empty(partition) {
-                continue;
-            }
-            let mut overdue = Vec::new();
-            self.waiting.change(partition, |queue| {
-                // First what can be served, also late: where this process itself stood still, nobody else is to blame.
-                while let Some(first) = queue.pop_front() {
-                    if let Err(first) = self.serve(first, moment, effects) {
-                        queue.push_front(first);
-                        break;
-                    }
-                }
-                overdue.extend(extract_overdue(queue, clock.now));
-            });
-            for waiting in overdue {
-                let reply = self.cluster_quorum(clock).unwrap_or_else(|| not_begun(partition));
-                self.reply(waiting.request.origin, reply, effects);
+            if !self.waiting.is_empty(partition) {
+                self.serve_waiting(partition, Moment { clock, random }, effects);
             }
         }
     }
+
+    /// Serves what waits for a partition and can be served now, and gives up what has waited for too long.
+    pub(super) fn serve_waiting(&self, partition: Partition, moment: Moment, effects: &mut Effects) {
+        let clock = moment.clock;
+        let mut overdue = Vec::new();
+        self.waiting.change(partition, |queue| {
+            // First what can be served, also late: where this process itself stood still, nobody else is to blame.
+            while let Some(first) = queue.pop_front() {
+                if let Err(first) = self.serve(first, moment, effects) {
+                    queue.push_front(first);
+                    break;
+                }
+            }
+            overdue.extend(extract_overdue(queue, clock.now));
+        });
+        for waiting in overdue {
+            let reply = self.cluster_quorum(clock).unwrap_or_else(|| not_begun(partition));
+            self.reply(waiting.request.origin, reply, effects);
+        }
+    }
+}
+
+/// Behind those that came before it: it may have been sent to another member meanwhile and come back.
+fn put(queue: &mut VecDeque<Waiting>, waiting: Waiting) {
+    let place = queue.iter().rposition(|other| other.request.order <= waiting.request.order);
+    queue.insert(place.map_or(0, |place| place + 1), waiting);
 }
 
 fn extract_overdue(queue: &mut VecDeque<Waiting>, now: Millis) -> Vec<Waiting> {

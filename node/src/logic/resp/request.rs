@@ -9,6 +9,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{inline, integer};
 
+/// Room for so many words is kept from one command to the next.
+const KEPT_WORDS: usize = 64;
 /// Longest line that announces a length; Redis waits for 64 KiB before it gives up on one.
 const MAX_HEADER: usize = 64;
 
@@ -70,6 +72,8 @@ pub struct RequestParser {
     partial: Option<Partial>,
     /// How far a line that has no end yet was searched.
     searched: usize,
+    /// Room for places of words, kept for the next command.
+    spare: Vec<Range<usize>>,
 }
 
 /// A command of which the number of words is known.
@@ -91,23 +95,27 @@ impl RequestParser {
         Self { limits, ..Self::default() }
     }
 
-    /// Takes the next whole command off the buffer; none: more bytes are needed. After an error the buffer cannot be
-    /// understood any further.
-    pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
+    /// Takes the next whole command off the buffer and appends its words to `words`; false: more bytes are needed. After
+    /// an error the buffer cannot be understood any further.
+    pub fn next(&mut self, buffer: &mut BytesMut, words: &mut Vec<Bytes>) -> Result<bool, ProtocolError> {
         loop {
             if self.partial.is_some() {
-                return self.words(buffer);
+                return self.words(buffer, words);
             }
             match buffer.first() {
-                None => return Ok(None),
+                None => return Ok(false),
                 Some(b'*') => {
                     if !self.count(buffer)? {
-                        return Ok(None);
+                        return Ok(false);
                     }
                 }
                 Some(_) => match self.inline(buffer)? {
-                    Some(words) if words.is_empty() => {}
-                    other => return Ok(other),
+                    Some(line) if line.is_empty() => {}
+                    Some(line) => {
+                        words.extend(line);
+                        return Ok(true);
+                    }
+                    None => return Ok(false),
                 },
             }
         }
@@ -125,24 +133,28 @@ impl RequestParser {
         let count =
             integer::parse(&buffer[line]).filter(|n| *n <= self.limits.words as i64).ok_or(ProtocolError::BadCount)?;
         if count > 0 {
-            self.partial = Some(Partial { missing: count as usize, words: Vec::new(), position: end, length: None });
+            let words = std::mem::take(&mut self.spare);
+            self.partial = Some(Partial { missing: count as usize, words, position: end, length: None });
         } else {
             buffer.advance(end);
         }
         Ok(true)
     }
 
-    fn words(&mut self, buffer: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
-        let Some(partial) = &mut self.partial else { return Ok(None) };
+    fn words(&mut self, buffer: &mut BytesMut, words: &mut Vec<Bytes>) -> Result<bool, ProtocolError> {
+        let Some(partial) = &mut self.partial else { return Ok(false) };
         while partial.missing > 0 {
             if !partial.word(buffer, &self.limits)? {
-                return Ok(None);
+                return Ok(false);
             }
         }
         let frame = buffer.split_to(partial.position).freeze();
-        let words = partial.words.drain(..).map(|word| frame.slice(word)).collect();
+        words.extend(partial.words.drain(..).map(|word| frame.slice(word)));
+        if partial.words.capacity() <= KEPT_WORDS {
+            self.spare = std::mem::take(&mut partial.words);
+        }
         self.partial = None;
-        Ok(Some(words))
+        Ok(true)
     }
 
     fn inline(&mut self, buffer: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
@@ -231,9 +243,10 @@ mod tests {
         for piece in pieces {
             buffer.extend_from_slice(piece);
             loop {
-                match parser.next(&mut buffer) {
-                    Ok(Some(words)) => commands.push(words),
-                    Ok(None) => break,
+                let mut words = Vec::new();
+                match parser.next(&mut buffer, &mut words) {
+                    Ok(true) => commands.push(words),
+                    Ok(false) => break,
                     Err(error) => return (commands, Some(error)),
                 }
             }
@@ -325,7 +338,7 @@ mod tests {
     fn announced_lengths_reserve_nothing() {
         let mut parser = RequestParser::default();
         let mut buffer = BytesMut::from(&b"*1048576\r\n$67108864\r\n"[..]);
-        assert_eq!(parser.next(&mut buffer), Ok(None));
+        assert_eq!(parser.next(&mut buffer, &mut Vec::new()), Ok(false));
         assert_eq!(parser.partial.as_ref().map(|partial| partial.words.capacity()), Some(0));
         assert!(buffer.capacity() < 1024);
         assert_eq!(parser.missing(buffer.len()), (64 << 20) + 2);
@@ -335,7 +348,8 @@ mod tests {
     fn words_share_memory_with_the_buffer() {
         let mut buffer = BytesMut::from(&b"*1\r\n$4\r\nPING\r\n"[..]);
         let at = buffer.as_ptr() as usize;
-        let words = RequestParser::default().next(&mut buffer).unwrap().unwrap();
+        let mut words = Vec::new();
+        assert_eq!(RequestParser::default().next(&mut buffer, &mut words), Ok(true));
         assert_eq!(words[0].as_ptr() as usize, at + 8);
     }
 }

@@ -7,7 +7,7 @@ use super::{Header, Section};
 use crate::logic::{
     clock::{Clock, Millis},
     cluster::{
-        member::{Generation, MemberName},
+        member::{Generation, MemberId, MemberName},
         message::Record,
         table::{ClusterId, PartitionEpoch, Version},
     },
@@ -35,8 +35,6 @@ struct HeaderBody {
     partitions: u32,
     #[prost(uint64, tag = "6")]
     wall: u64,
-    #[prost(bool, tag = "7")]
-    is_final: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -47,8 +45,8 @@ struct PartitionBody {
     epoch: u64,
     #[prost(uint64, tag = "3")]
     sequence: u64,
-    #[prost(bool, tag = "4")]
-    in_sync: bool,
+    #[prost(uint32, optional, tag = "4")]
+    final_of: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -98,16 +96,15 @@ pub(super) fn encode(section: &Section, clock: Clock) -> (u8, Vec<u8>) {
                 epoch: header.epoch,
                 partitions: header.partitions.into(),
                 wall: header.wall,
-                is_final: header.is_final,
             };
             (HEADER, body.encode_to_vec())
         }
-        Section::Partition { partition, last, in_sync } => {
+        Section::Partition { partition, last, final_of } => {
             let body = PartitionBody {
                 partition: partition.0.into(),
                 epoch: last.epoch.0,
                 sequence: last.sequence,
-                in_sync: *in_sync,
+                final_of: final_of.map(|id| id.0),
             };
             (PARTITION, body.encode_to_vec())
         }
@@ -144,7 +141,6 @@ pub(super) fn decode(kind: u8, body: Bytes, taken: u64, clock: Clock) -> Option<
                 epoch: body.epoch,
                 partitions: body.partitions.try_into().ok()?,
                 wall: body.wall,
-                is_final: body.is_final,
             })
         }
         PARTITION => {
@@ -152,7 +148,7 @@ pub(super) fn decode(kind: u8, body: Bytes, taken: u64, clock: Clock) -> Option<
             Section::Partition {
                 partition: Partition(body.partition.try_into().ok()?),
                 last: Version { epoch: PartitionEpoch(body.epoch), sequence: body.sequence },
-                in_sync: body.in_sync,
+                final_of: body.final_of.map(MemberId),
             }
         }
         ENTRIES => {

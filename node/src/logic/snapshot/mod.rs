@@ -21,7 +21,7 @@ pub use self::reader::{Reader, Unreadable};
 use super::{
     clock::Clock,
     cluster::{
-        member::{Generation, MemberName},
+        member::{Generation, MemberId, MemberName},
         message::Record,
         table::{ClusterId, Version},
     },
@@ -54,8 +54,6 @@ pub struct Header {
     pub partitions: u16,
     /// Unix time in milliseconds.
     pub wall: u64,
-    /// It was written after the last acknowledged write: the member had stopped to answer (rule S1).
-    pub is_final: bool,
 }
 
 /// A part of a snapshot.
@@ -69,8 +67,9 @@ pub enum Section {
         partition: Partition,
         /// The last change that is in it.
         last: Version,
-        /// Its copy was in sync, or the primary's.
-        in_sync: bool,
+        /// The member whose in-sync copy it was, if nothing was confirmed or acknowledged on that copy afterwards
+        /// (rule S1). None: later changes may have been lost with the process.
+        final_of: Option<MemberId>,
     },
     /// Some of its entries. Deadlines are this machine's monotonic clock's; the file has wall time.
     Entries(Vec<Record>),

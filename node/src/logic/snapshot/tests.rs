@@ -14,7 +14,6 @@ fn header() -> Header {
         epoch: 7,
         partitions: 16,
         wall: CLOCK.wall,
-        is_final: true,
     }
 }
 
@@ -37,7 +36,11 @@ fn sections(partitions: &[Vec<Record>]) -> Vec<Section> {
     let mut sections = vec![Section::Header(header())];
     for (number, records) in partitions.iter().enumerate() {
         let partition = Partition(number as u16 * 2);
-        sections.push(Section::Partition { partition, last: version(number as u64 + 9), in_sync: number % 2 == 0 });
+        sections.push(Section::Partition {
+            partition,
+            last: version(number as u64 + 9),
+            final_of: (number % 2 == 0).then_some(MemberId(5)),
+        });
         sections.extend(records.chunks(3).map(|piece| Section::Entries(piece.to_vec())));
         sections.push(Section::PartitionEnd { entries: records.len() as u64 });
     }

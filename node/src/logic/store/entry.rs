@@ -28,7 +28,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::maps::MapId;
+use super::{hash::mix, maps::MapId};
 use crate::logic::{
     clock::Millis,
     cluster::table::{PartitionEpoch, Version},
@@ -218,6 +218,12 @@ impl Node {
             0 => NEVER,
             bytes => self.number(fields.deadline(), bytes),
         }
+    }
+
+    /// What the entry adds to its partition's digest. It must be the same in every version of this program.
+    pub(super) fn digest(&self, hash: u64) -> u64 {
+        let (version, expires) = (self.version(), u64::from(self.expires() != NEVER));
+        mix(mix(mix(hash << 1 | expires) ^ version.epoch.0) ^ version.sequence)
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {

@@ -16,6 +16,14 @@ pub(super) fn position(seed: u64, map: &[u8], key: &[u8]) -> u64 {
     hasher.finish() >> (64 - HASH_BITS)
 }
 
+/// The finaliser of splitmix64: each bit of the input reaches each bit of the output.
+pub fn mix(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 /// `SipHash` with `C` rounds a block and `D` at the end.
 struct Sip<const C: usize, const D: usize> {
     state: [u64; 4],

@@ -6,6 +6,7 @@
 //! built. An entry is one block of memory beside its slot ([`entry`]).
 
 mod deadlines;
+mod digest;
 mod entry;
 mod eviction;
 mod hash;
@@ -23,7 +24,7 @@ use self::{
 };
 pub use self::{
     entry::{DEADLINE_BYTES, Entry, OUTSIDE_FROM, SLOT_BYTES, Value},
-    hash::HASH_BITS,
+    hash::{HASH_BITS, mix},
     maps::MAP_OVERHEAD,
 };
 use crate::logic::{
@@ -81,6 +82,8 @@ pub struct Store {
     eviction: Eviction,
     /// Of all entries; names of maps are counted by `maps`.
     bytes: u64,
+    /// Sum of the entries' own.
+    digest: u64,
 }
 
 impl Tagged for Node {
@@ -99,6 +102,7 @@ impl Store {
             deadlines: Deadlines::default(),
             eviction: Eviction::default(),
             bytes: 0,
+            digest: 0,
         }
     }
 
@@ -133,7 +137,7 @@ impl Store {
     /// entries are among them.
     pub fn read_from(&self, position: u64, max_bytes: usize) -> (Vec<Record>, Option<u64>) {
         let (mut records, mut bytes, mut last) = (Vec::new(), 0, None);
-        for (hash, node) in self.table.from(position, |node| self.hash_of(node)) {
+        for (hash, node) in self.from(position) {
             if bytes >= (max_bytes as u64).max(1) && last != Some(hash) {
                 return (records, Some(hash));
             }
@@ -155,7 +159,7 @@ impl Store {
     pub fn scan(&self, map: &[u8], position: u64, count: usize, now: Millis) -> (Vec<Bytes>, Option<u64>) {
         let Some(map) = self.maps.find(map) else { return (Vec::new(), None) };
         let (mut keys, mut seen, mut last) = (Vec::new(), 0, None);
-        for (hash, node) in self.table.from(position, |node| self.hash_of(node)) {
+        for (hash, node) in self.from(position) {
             if seen >= count.max(1) && last != Some(hash) {
                 return (keys, Some(hash));
             }
@@ -215,6 +219,13 @@ impl Store {
         self.bytes + self.maps.bytes()
     }
 
+    /// One number for all entries: maps, keys, versions, and which of them expire. Stores with the same entries have the
+    /// same one; with others, another one but for one case in 2^64. A version stands for the value and the deadline,
+    /// since each change of either has one of its own; a deadline itself is counted by each machine's own clock.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
     /// Hash of an entry and where it stands, if it is there.
     fn find(&self, map: &[u8], key: &[u8]) -> (u64, Option<Place>) {
         let hash = hash::position(self.seed, map, key);
@@ -228,15 +239,18 @@ impl Store {
         let parts = Parts { map, key, value, expires, version };
         if let Some(node) = place.and_then(|place| self.table.touch(place)) {
             let before = (node.bytes(), node.expires());
+            self.digest = self.digest.wrapping_sub(node.digest(hash));
             node.replace(&parts);
             node.set_uses(node.uses() + 1);
             self.bytes = self.bytes - before.0 + node.bytes();
+            self.digest = self.digest.wrapping_add(node.digest(hash));
             self.unschedule(before.1, hash);
         } else {
             self.maps.count_entry(map);
             self.eviction.added(self.table.list_of(hash));
             let node = Node::new(hash, &parts);
             self.bytes += node.bytes();
+            self.digest = self.digest.wrapping_add(node.digest(hash));
             let (seed, maps) = (self.seed, &self.maps);
             self.table.insert(hash, node, |node| hash::position(seed, maps.name(node.map()), node.key()));
         }
@@ -247,6 +261,7 @@ impl Store {
         let (hash, place) = self.find(map, key);
         let Some(node) = place.and_then(|place| self.table.remove(place)) else { return };
         self.bytes -= node.bytes();
+        self.digest = self.digest.wrapping_sub(node.digest(hash));
         self.unschedule(node.expires(), hash);
         self.maps.forget_entry(node.map());
     }
@@ -263,23 +278,29 @@ impl Store {
 
     fn clear(&mut self, map: &[u8]) {
         let Some(map) = self.maps.find(map) else { return };
-        let (seed, maps) = (self.seed, &mut self.maps);
-        let mut deadlines = Vec::new();
-        let bytes = &mut self.bytes;
+        let (seed, maps) = (self.seed, &self.maps);
+        let (mut bytes, mut digest, mut deadlines) = (0, 0_u64, Vec::new());
         self.table.retain(|node| {
             let goes = node.map() == map;
             if goes {
-                *bytes -= node.bytes();
-                if node.expires() != entry::NEVER {
-                    deadlines.push((node.expires(), hash::position(seed, maps.name(map), node.key())));
-                }
+                let hash = hash::position(seed, maps.name(map), node.key());
+                bytes += node.bytes();
+                digest = digest.wrapping_add(node.digest(hash));
+                deadlines.extend(node.deadline().map(|at| (at.0, hash)));
             }
             !goes
         });
+        self.bytes -= bytes;
+        self.digest = self.digest.wrapping_sub(digest);
         for (expires, hash) in deadlines {
             self.unschedule(expires, hash);
         }
         self.maps.forget(map);
+    }
+
+    /// Entries from a position on, with their positions.
+    fn from(&self, position: u64) -> impl Iterator<Item = (u64, &Node)> {
+        self.table.from(position, |node| self.hash_of(node))
     }
 
     /// Entries with this hash.

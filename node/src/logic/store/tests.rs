@@ -114,6 +114,22 @@ proptest! {
         }
         prop_assert_eq!(all_records(&copy, usize::MAX), all_records(&store, usize::MAX));
         prop_assert_eq!(copy.bytes(), store.bytes());
+        prop_assert_eq!(copy.digest(), store.digest());
+        // One entry more, less, or of another version shows, and so does one that expires.
+        for record in &records {
+            let Op::Put { map, key, value, expires } = &record.op else { panic!("{record:?}") };
+            let changed = Op::Put { map: map.clone(), key: key.clone(), value: value.clone(), expires: expires.xor(Some(Millis(9))) };
+            let later = Version { sequence: record.version.sequence + 1, ..record.version };
+            let gone = Op::Remove { map: map.clone(), key: key.clone(), cause: Cause::Deleted };
+            for (op, version) in [(&gone, record.version), (&record.op, later), (&changed, record.version)] {
+                copy.apply(op, version);
+                prop_assert_eq!(copy.digest() == store.digest(), op == &record.op && version == record.version);
+                copy.apply(&record.op, record.version);
+                prop_assert_eq!(copy.digest(), store.digest());
+            }
+        }
+        copy.apply(&Op::Clear { map: None }, version(0));
+        prop_assert_eq!(copy.digest(), 0);
     }
 
     #[test]

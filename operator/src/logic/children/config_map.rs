@@ -25,6 +25,8 @@ use crate::{
 pub const FILE: &str = "settings.yaml";
 /// Folder of the settings file in the container.
 pub const FOLDER: &str = "/etc/mizuya";
+/// Folder of the node's volume in the container.
+pub const DATA_FOLDER: &str = "/var/lib/mizuya";
 /// Folder of certificates and keys in the container.
 pub const SECURITY_FOLDER: &str = "/etc/mizuya/security";
 
@@ -64,6 +66,12 @@ pub fn settings(wanted: &Wanted<'_>) -> Result<Settings, RenderError> {
             RenderError::Settings(format!("partitions: {} must be between 1 and 16384", spec.partitions))
         })?,
         max_memory: max_memory(wanted.cluster)?,
+        data_dir: spec.storage.as_ref().map(|_| DATA_FOLDER.to_owned()),
+        snapshot_interval: match &spec.storage {
+            Some(storage) => duration("storage.snapshotInterval", &storage.snapshot_interval)?,
+            None => Settings::default().snapshot_interval,
+        },
+        restore: spec.storage.as_ref().map(|storage| storage.restore.into()).unwrap_or_default(),
         security: Security { dir: Some(SECURITY_FOLDER.to_owned()), insecure: false },
         ..Settings::default()
     };

@@ -23,6 +23,10 @@ pub const MANAGER: &str = "mizuya-operator";
 pub const HANDED_OVER: &str = "cache.mizuya.dev/handed-over";
 /// Annotation on a CacheCluster: a new value restarts the nodes.
 pub const RESTARTED_AT: &str = "cache.mizuya.dev/restartedAt";
+/// Annotation on a pod: the zone of its Kubernetes node, or [`NO_ZONE`] (rule O13).
+pub const ZONE: &str = "cache.mizuya.dev/zone";
+/// Value of [`ZONE`] where the Kubernetes node has none. No label has this value.
+pub const NO_ZONE: &str = "-";
 /// Annotation on the pod template: hash of the settings that need a restart.
 pub const SETTINGS_HASH: &str = "cache.mizuya.dev/settings";
 /// Name of the node's container.

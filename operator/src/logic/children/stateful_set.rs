@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
-        apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy},
+        apps::v1::{
+            StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
+        },
         core::v1::{
-            Capabilities, ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-            KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
+            Capabilities, ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection, DownwardAPIVolumeFile,
+            EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PersistentVolumeClaim,
+            PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
             ResourceRequirements, SeccompProfile, SecretProjection, SecurityContext, Toleration,
-            TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+            TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection, VolumeResourceRequirements,
         },
     },
     apimachinery::pkg::{
@@ -20,7 +23,8 @@ use k8s_openapi::{
     },
 };
 
-use super::{CONTAINER, Child, RESTARTED_AT, RenderError, SETTINGS_HASH, Wanted, config_map, secrets};
+use super::{CONTAINER, Child, RESTARTED_AT, RenderError, SETTINGS_HASH, Wanted, ZONE, config_map, secrets};
+use crate::crd::{Keep, Mode, Storage, Zones};
 
 /// A constant, so that no field's change restarts pods for it (rule O3).
 const GRACE_PERIOD_SECONDS: i64 = 300;
@@ -31,6 +35,10 @@ const USER: i64 = 65_532;
 /// Files are readable by that group only.
 const FILE_MODE: i32 = 0o440;
 const VOLUME: &str = "config";
+const ZONE_FILE: &str = "zone";
+const DATA: &str = "data";
+/// How long a node may read its volume before it answers, in seconds.
+const READING_SECONDS: i32 = 600;
 
 /// The `StatefulSet`.
 pub fn render(wanted: &Wanted<'_>) -> Result<StatefulSet, RenderError> {
@@ -54,6 +62,8 @@ pub fn render(wanted: &Wanted<'_>) -> Result<StatefulSet, RenderError> {
                 }),
                 spec: Some(pod(wanted)),
             },
+            volume_claim_templates: wanted.cluster.spec.storage.as_ref().map(|storage| vec![claim(storage)]),
+            persistent_volume_claim_retention_policy: wanted.cluster.spec.storage.as_ref().map(retention),
             ..StatefulSetSpec::default()
         }),
         status: None,
@@ -97,6 +107,7 @@ fn pod(wanted: &Wanted<'_>) -> PodSpec {
 
 fn container(wanted: &Wanted<'_>) -> Container {
     let ports = wanted.cluster.spec.ports;
+    let starting = if wanted.cluster.spec.storage.is_some() { READING_SECONDS } else { 60 };
     let port = |name: &str, number: i32, protocol: &str| ContainerPort {
         name: Some(name.to_owned()),
         container_port: number,
@@ -115,8 +126,8 @@ fn container(wanted: &Wanted<'_>) -> Container {
             port("gossip", ports.gossip_port(), "UDP"),
             port("http", ports.http, "TCP"),
         ]),
-        // Starting may take a minute; a hung process is replaced after 30 s; readiness follows within 3 s.
-        startup_probe: Some(probe("/healthz", ports.http, 1, 60)),
+        // Starting may take a minute, or as long as a volume is read; a hung process is replaced after 30 s; readiness follows within 3 s.
+        startup_probe: Some(probe("/healthz", ports.http, 1, starting)),
         liveness_probe: Some(probe("/healthz", ports.http, 5, 6)),
         readiness_probe: Some(probe("/readyz", ports.http, 1, 3)),
         resources: Some(resources(wanted)),
@@ -126,13 +137,55 @@ fn container(wanted: &Wanted<'_>) -> Container {
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(vec![VolumeMount {
-            name: VOLUME.to_owned(),
-            mount_path: config_map::FOLDER.to_owned(),
-            read_only: Some(true),
-            ..VolumeMount::default()
-        }]),
+        volume_mounts: Some(mounts(wanted)),
         ..Container::default()
+    }
+}
+
+/// Where a pod finds its zone, if anyone can tell it: what the operator writes, or what something else does (rule O13).
+fn zone_field(wanted: &Wanted<'_>) -> Option<String> {
+    let spec = &wanted.cluster.spec;
+    if spec.mode != Mode::Ha || spec.placement.zones == Zones::Off {
+        return None;
+    }
+    let label = spec.placement.zone_label.as_ref().map(|label| format!("metadata.labels['{label}']"));
+    label.or_else(|| wanted.operator.reads_nodes.then(|| format!("metadata.annotations['{ZONE}']")))
+}
+
+fn mounts(wanted: &Wanted<'_>) -> Vec<VolumeMount> {
+    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    let data = wanted.cluster.spec.storage.as_ref().map(|_| mount(DATA, config_map::DATA_FOLDER, false));
+    std::iter::once(mount(VOLUME, config_map::FOLDER, true)).chain(data).collect()
+}
+
+/// The volume of each pod. It cannot be changed once the StatefulSet is there; a rule of the schema says so.
+fn claim(storage: &Storage) -> PersistentVolumeClaim {
+    let size = BTreeMap::from([("storage".to_owned(), Quantity(storage.size.clone()))]);
+    PersistentVolumeClaim {
+        metadata: ObjectMeta { name: Some(DATA.to_owned()), ..ObjectMeta::default() },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            resources: Some(VolumeResourceRequirements { requests: Some(size), limits: None }),
+            storage_class_name: storage.storage_class_name.clone(),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn retention(storage: &Storage) -> StatefulSetPersistentVolumeClaimRetentionPolicy {
+    let word = |keep: Keep| match keep {
+        Keep::Delete => "Delete".to_owned(),
+        Keep::Retain => "Retain".to_owned(),
+    };
+    StatefulSetPersistentVolumeClaimRetentionPolicy {
+        when_scaled: Some(word(storage.retention.when_scaled)),
+        when_deleted: Some(word(storage.retention.when_deleted)),
     }
 }
 
@@ -144,14 +197,19 @@ fn environment(wanted: &Wanted<'_>) -> Vec<EnvVar> {
         }),
         ..EnvVarSource::default()
     };
-    vec![
+    let mut environment = vec![
         EnvVar { name: "POD_NAME".to_owned(), value: None, value_from: Some(pod_name) },
         EnvVar {
             name: "MIZUYA_NAME".to_owned(),
             value: Some(format!("$(POD_NAME).{}", wanted.id.peers_domain())),
             value_from: None,
         },
-    ]
+    ];
+    if zone_field(wanted).is_some() {
+        let value = Some(format!("{}/{ZONE_FILE}", config_map::FOLDER));
+        environment.push(EnvVar { name: "MIZUYA_ZONE_FILE".to_owned(), value, value_from: None });
+    }
+    environment
 }
 
 fn probe(path: &str, port: i32, period: i32, failures: i32) -> Probe {
@@ -194,15 +252,21 @@ fn volume(wanted: &Wanted<'_>) -> Volume {
         items: Some(certificates.iter().map(|name| file(name, format!("security/{name}"))).collect()),
         optional: None,
     };
+    let zone = zone_field(wanted).map(|field_path| DownwardAPIProjection {
+        items: Some(vec![DownwardAPIVolumeFile {
+            path: ZONE_FILE.to_owned(),
+            field_ref: Some(ObjectFieldSelector { api_version: Some("v1".to_owned()), field_path }),
+            ..DownwardAPIVolumeFile::default()
+        }]),
+    });
+    let mut sources = vec![
+        VolumeProjection { config_map: Some(settings), ..VolumeProjection::default() },
+        VolumeProjection { secret: Some(security), ..VolumeProjection::default() },
+    ];
+    sources.extend(zone.map(|zone| VolumeProjection { downward_api: Some(zone), ..VolumeProjection::default() }));
     Volume {
         name: VOLUME.to_owned(),
-        projected: Some(ProjectedVolumeSource {
-            default_mode: Some(FILE_MODE),
-            sources: Some(vec![
-                VolumeProjection { config_map: Some(settings), ..VolumeProjection::default() },
-                VolumeProjection { secret: Some(security), ..VolumeProjection::default() },
-            ]),
-        }),
+        projected: Some(ProjectedVolumeSource { default_mode: Some(FILE_MODE), sources: Some(sources) }),
         ..Volume::default()
     }
 }

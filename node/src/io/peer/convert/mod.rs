@@ -7,6 +7,7 @@
 mod records;
 mod table;
 
+pub(in crate::io) use self::table::{table_in, table_out};
 use mizuya_wire::peer as wire;
 use wire::message::Kind;
 
@@ -14,6 +15,7 @@ use crate::logic::{
     clock::Millis,
     cluster::{
         member::{Generation, MemberName},
+        memory::Memory,
         message::{Hello, Message, Refusal, Totals},
         table::{Epoch, PartitionEpoch, Version},
     },
@@ -64,6 +66,7 @@ pub fn to_wire(message: Message, now: Millis) -> wire::Message {
         Message::Request(change) => Kind::Request(table::change_out(change)),
         Message::Append(append) => Kind::Append(records::append_out(append, now)),
         Message::Chunk(chunk) => Kind::Chunk(records::chunk_out(chunk, now)),
+        Message::Digests(digests) => Kind::Digests(records::digests_out(digests)),
         Message::Confirm(confirm) => Kind::Confirm(records::confirm_out(&confirm)),
         Message::Forward(forward) => Kind::Forward(records::forward_out(forward)),
         Message::Forwarded { id, outcome } => Kind::Forwarded(records::forwarded_out(id, outcome)),
@@ -108,6 +111,7 @@ pub fn from_wire(message: wire::Message, now: Millis) -> Result<Option<Message>,
         },
         Kind::Append(append) => Message::Append(records::append_in(append, now)?),
         Kind::Chunk(chunk) => Message::Chunk(records::chunk_in(chunk, now)?),
+        Kind::Digests(digests) => Message::Digests(records::digests_in(digests)?),
         Kind::Confirm(confirm) => Message::Confirm(records::confirm_in(confirm)?),
         Kind::Forward(forward) => Message::Forward(records::forward_in(forward)?),
         Kind::Forwarded(forwarded) => match records::forwarded_in(forwarded) {
@@ -174,6 +178,7 @@ fn hello_out(hello: Hello) -> wire::Hello {
         epoch: hello.table.map(|(_, epoch)| epoch_out(epoch)),
         joining: hello.joining,
         protocol: hello.protocol,
+        memory: (hello.memory != Memory::default()).then(|| table::memory_out(&hello.memory)),
     }
 }
 
@@ -196,6 +201,7 @@ fn hello_in(hello: wire::Hello) -> Result<Hello, Malformed> {
         table,
         joining: hello.joining,
         protocol: hello.protocol,
+        memory: hello.memory.map(table::memory_in).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -212,9 +218,11 @@ fn totals_out(totals: Totals) -> wire::Totals {
         commands: totals.commands,
         connections: totals.connections,
         lost_partitions: totals.lost_partitions,
+        diverged_copies: totals.diverged_copies,
         moved_keys: totals.moved_keys,
         moved_bytes: totals.moved_bytes,
         rejected_callers: totals.rejected_callers,
+        stored: totals.stored,
     }
 }
 
@@ -231,9 +239,11 @@ fn totals_in(totals: wire::Totals) -> Totals {
         commands: totals.commands,
         connections: totals.connections,
         lost_partitions: totals.lost_partitions,
+        diverged_copies: totals.diverged_copies,
         moved_keys: totals.moved_keys,
         moved_bytes: totals.moved_bytes,
         rejected_callers: totals.rejected_callers,
+        stored: totals.stored,
     }
 }
 

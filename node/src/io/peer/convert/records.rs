@@ -8,7 +8,7 @@ use super::{Malformed, need, partition_in, version_in, version_out};
 use crate::logic::{
     clock::Millis,
     cluster::{
-        message::{Append, Chunk, Confirm, Forward, Forwarded, Record},
+        message::{Append, Chunk, Confirm, Digests, Forward, Forwarded, Range, Record},
         table::PartitionEpoch,
     },
     store::{Cause, Op},
@@ -75,6 +75,7 @@ pub(super) fn append_out(append: Append, now: Millis) -> wire::Append {
         records: records_out(append.records, now),
         stable: append.stable,
         probe: append.probe,
+        digest: append.digest,
     }
 }
 
@@ -86,6 +87,7 @@ pub(super) fn append_in(append: wire::Append, now: Millis) -> Result<Append, Mal
         records: records_in(append.records, now)?,
         stable: append.stable,
         probe: append.probe,
+        digest: append.digest,
     })
 }
 
@@ -111,6 +113,28 @@ pub(super) fn chunk_in(chunk: wire::Chunk, now: Millis) -> Result<Chunk, Malform
     })
 }
 
+pub(super) fn digests_out(digests: Digests) -> wire::Digests {
+    let range = |range: Range| wire::Range { next: range.next, digest: range.digest };
+    wire::Digests {
+        partition: u32::from(digests.partition.0),
+        epoch: digests.epoch.0,
+        at: Some(version_out(digests.at)),
+        from: digests.from,
+        ranges: digests.ranges.into_iter().map(range).collect(),
+    }
+}
+
+pub(super) fn digests_in(digests: wire::Digests) -> Result<Digests, Malformed> {
+    let range = |range: wire::Range| Range { next: range.next, digest: range.digest };
+    Ok(Digests {
+        partition: partition_in(digests.partition)?,
+        epoch: PartitionEpoch(digests.epoch),
+        at: version_in(need(digests.at, "at")?),
+        from: digests.from,
+        ranges: digests.ranges.into_iter().map(range).collect(),
+    })
+}
+
 pub(super) fn confirm_out(confirm: &Confirm) -> wire::Confirm {
     wire::Confirm {
         partition: u32::from(confirm.partition.0),
@@ -121,6 +145,8 @@ pub(super) fn confirm_out(confirm: &Confirm) -> wire::Confirm {
         needs_from: confirm.needs_from,
         probe: confirm.probe,
         pressure: confirm.pressure,
+        holds: confirm.holds,
+        differs: confirm.differs,
     }
 }
 
@@ -134,6 +160,8 @@ pub(super) fn confirm_in(confirm: wire::Confirm) -> Result<Confirm, Malformed> {
         needs_from: confirm.needs_from,
         probe: confirm.probe,
         pressure: confirm.pressure,
+        holds: confirm.holds,
+        differs: confirm.differs,
     })
 }
 

@@ -1,10 +1,13 @@
-//! The table and the changes that are asked for.
+//! The table, what a volume remembers, and the changes that are asked for.
+
+use std::sync::Arc;
 
 use mizuya_wire::{peer as wire, quorum::MemberQuorum};
 
-use super::{Malformed, epoch_in, epoch_out, need, partition_in, small};
+use super::{Malformed, epoch_in, epoch_out, need, partition_in, small, version_in, version_out};
 use crate::logic::cluster::{
     member::{Generation, Intent, Member, MemberId, MemberName, State},
+    memory::{Keeps, Kept, Memory},
     message::{Change, Claim},
     table::{Assignment, ClusterId, Copy, Live, PartitionEpoch, Table},
 };
@@ -17,7 +20,7 @@ pub(super) fn cluster_in(cluster: wire::ClusterId) -> ClusterId {
     ClusterId(u128::from(cluster.high) << 64 | u128::from(cluster.low))
 }
 
-pub(super) fn table_out(table: Table) -> wire::Table {
+pub(in crate::io) fn table_out(table: Table) -> wire::Table {
     wire::Table {
         cluster: Some(cluster_out(table.cluster)),
         epoch: Some(epoch_out(table.epoch)),
@@ -30,7 +33,7 @@ pub(super) fn table_out(table: Table) -> wire::Table {
     }
 }
 
-pub(super) fn table_in(table: wire::Table) -> Result<Table, Malformed> {
+pub(in crate::io) fn table_in(table: wire::Table) -> Result<Table, Malformed> {
     let partitions = table.partitions.len();
     if partitions == 0 || u16::try_from(partitions).is_err() {
         return Err(Malformed::Range("partitions", partitions as u64));
@@ -44,6 +47,35 @@ pub(super) fn table_in(table: wire::Table) -> Result<Table, Malformed> {
         next_member: table.next_member,
         members: table.members.into_iter().map(member_in).collect::<Result<_, _>>()?,
         partitions: table.partitions.into_iter().map(assignment_in).collect(),
+    })
+}
+
+pub(super) fn memory_out(memory: &Memory) -> wire::Memory {
+    let kept = |kept: &Kept| wire::Kept {
+        partition: u32::from(kept.partition.0),
+        last: Some(version_out(kept.last)),
+        final_of: kept.final_of.map(|id| id.0),
+    };
+    wire::Memory {
+        table: memory.table.as_ref().map(|table| table_out((**table).clone())),
+        cluster: Some(cluster_out(memory.kept.cluster)),
+        kept: memory.kept.partitions.iter().map(kept).collect(),
+    }
+}
+
+pub(super) fn memory_in(memory: wire::Memory) -> Result<Memory, Malformed> {
+    let kept = |kept: wire::Kept| {
+        Ok(Kept {
+            partition: partition_in(kept.partition)?,
+            last: version_in(need(kept.last, "last")?),
+            final_of: kept.final_of.map(MemberId),
+        })
+    };
+    let mut partitions = memory.kept.into_iter().map(kept).collect::<Result<Vec<_>, Malformed>>()?;
+    partitions.sort_by_key(|kept| kept.partition);
+    Ok(Memory {
+        table: memory.table.map(|table| table_in(table).map(Arc::new)).transpose()?,
+        kept: Arc::new(Keeps { cluster: cluster_in(memory.cluster.unwrap_or_default()), partitions }),
     })
 }
 

@@ -7,7 +7,8 @@ use super::*;
 use crate::logic::{
     cluster::{
         member::{Intent, Member, MemberId, State},
-        message::{Append, Change, Chunk, Claim, Confirm, Forward, Forwarded, Record},
+        memory::{Keeps, Kept},
+        message::{Append, Change, Chunk, Claim, Confirm, Digests, Forward, Forwarded, Range, Record},
         table::{Assignment, ClusterId, Copy, Live, Table},
     },
     store::{Cause, Op},
@@ -77,8 +78,8 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
 
 fn hello() -> impl Strategy<Value = Hello> {
     let table = option::of((any::<u128>().prop_map(ClusterId), epoch()));
-    (name(), any::<(u64, u16, u16, u32, u16, bool, u32)>(), table, "[a-z]{0,5}").prop_map(
-        |(name, numbers, table, text)| {
+    (name(), any::<(u64, u16, u16, u32, u16, bool, u32)>(), table, "[a-z]{0,5}", memory()).prop_map(
+        |(name, numbers, table, text, memory)| {
             let (generation, client_port, peer_port, factor, partitions, joining, protocol) = numbers;
             Hello {
                 cluster_name: text.clone(),
@@ -94,9 +95,26 @@ fn hello() -> impl Strategy<Value = Hello> {
                 table,
                 joining,
                 protocol,
+                memory,
             }
         },
     )
+}
+
+fn memory() -> impl Strategy<Value = Memory> {
+    let kept = vec((version(), option::of(any::<u32>())), 0..3).prop_map(|kept| {
+        let kept = kept.into_iter().enumerate();
+        kept.map(|(number, (last, final_of))| Kept {
+            partition: Partition(number as u16),
+            last,
+            final_of: final_of.map(MemberId),
+        })
+        .collect()
+    });
+    (option::of(table()), any::<u128>(), kept).prop_map(|(table, cluster, partitions)| Memory {
+        table: table.map(std::sync::Arc::new),
+        kept: std::sync::Arc::new(Keeps { cluster: ClusterId(cluster), partitions }),
+    })
 }
 
 fn table() -> impl Strategy<Value = Table> {
@@ -176,9 +194,9 @@ fn data() -> impl Strategy<Value = Message> {
     let numbers = || (partition(), any::<u64>().prop_map(PartitionEpoch), version());
     let outcome = prop_oneof![bytes().prop_map(Forwarded::Reply), any::<u64>().prop_map(Forwarded::NotExecuted)];
     prop_oneof![
-        (numbers(), records(), any::<(u64, u64)>()).prop_map(
-            |((partition, epoch, previous), records, (stable, probe))| {
-                Message::Append(Append { partition, epoch, previous, records, stable, probe })
+        (numbers(), records(), any::<(u64, u64, Option<u64>)>()).prop_map(
+            |((partition, epoch, previous), records, (stable, probe, digest))| {
+                Message::Append(Append { partition, epoch, previous, records, stable, probe, digest })
             }
         ),
         (numbers(), records(), any::<(u64, Option<u64>)>()).prop_map(
@@ -186,9 +204,26 @@ fn data() -> impl Strategy<Value = Message> {
                 Message::Chunk(Chunk { partition, epoch, at, from, next, entries })
             }
         ),
-        (numbers(), any::<(bool, bool, bool, u64, Option<u64>)>()).prop_map(|((partition, epoch, version), rest)| {
-            let (gap, refused, pressure, probe, needs_from) = rest;
-            Message::Confirm(Confirm { partition, epoch, version, gap, refused, needs_from, probe, pressure })
+        (numbers(), any::<u64>(), vec(any::<(Option<u64>, u64)>(), 0..4)).prop_map(
+            |((partition, epoch, at), from, ranges)| {
+                let ranges = ranges.into_iter().map(|(next, digest)| Range { next, digest }).collect();
+                Message::Digests(Digests { partition, epoch, at, from, ranges })
+            }
+        ),
+        (numbers(), any::<([bool; 5], u64, Option<u64>)>()).prop_map(|((partition, epoch, version), rest)| {
+            let ([gap, refused, pressure, holds, differs], probe, needs_from) = rest;
+            Message::Confirm(Confirm {
+                partition,
+                epoch,
+                version,
+                gap,
+                refused,
+                needs_from,
+                holds,
+                differs,
+                probe,
+                pressure,
+            })
         }),
         (any::<(u64, u64, u8)>(), partition(), vec(bytes(), 1..4)).prop_map(|((id, epoch, hops), partition, words)| {
             Message::Forward(Forward { id, epoch, hops, partition, words })

@@ -124,7 +124,13 @@ impl Replica {
             return Some(reply);
         }
         primary.probe += 1;
-        primary.reads.push_back(PendingRead { probe: primary.probe, origin, reply, deadline: now + WRITE_TIMEOUT });
+        primary.reads.push_back(PendingRead {
+            probe: primary.probe,
+            sequence: self.last.sequence,
+            origin,
+            reply,
+            deadline: now + WRITE_TIMEOUT,
+        });
         None
     }
 
@@ -143,7 +149,8 @@ impl Replica {
         while let Some(read) = primary.reads.front() {
             let confirmed =
                 primary.copies.values().filter(|copy| copy.in_sync && copy.probe_confirmed >= read.probe).count();
-            if confirmed + 1 < primary.read_quorum {
+            // What is answered must not be lost with this primary.
+            if confirmed + 1 < primary.read_quorum || !primary.survives(read.sequence) {
                 break;
             }
             if let Some(read) = primary.reads.pop_front() {

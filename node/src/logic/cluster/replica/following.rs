@@ -1,11 +1,25 @@
 //! The partition's stream on a copy: live changes, existing entries, and where this copy stands (rule W3).
 
+use std::collections::BTreeSet;
+
 use super::{MAX_LOG_BYTES, Replica, Role};
-use crate::logic::cluster::{
-    member::MemberName,
-    message::{Append, Chunk, Confirm, Message},
-    table::PartitionEpoch,
+use crate::logic::{
+    cluster::{
+        member::MemberName,
+        message::{Append, Chunk, Confirm, Digests, Message},
+        table::PartitionEpoch,
+    },
+    store::{Cause, Op},
 };
+
+/// What a message of the primary meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// An answer is due.
+    pub answers: bool,
+    /// The copy's entries differ from the primary's at the same change.
+    pub differs: bool,
+}
 
 #[allow(clippy::struct_excessive_bools)] // independent facts, not one state
 pub(super) struct Following {
@@ -18,6 +32,10 @@ pub(super) struct Following {
     pub(super) since: u64,
     /// From where existing entries are still missing; none: it has all.
     pub(super) needs_from: Option<u64>,
+    /// It had entries before it is built: they are compared with the primary's first.
+    pub(super) holds: bool,
+    /// Its entries at `needs_from` are not the primary's.
+    pub(super) differs: bool,
     pub(super) confirm_due: bool,
     pub(super) gap: bool,
     pub(super) probe: u64,
@@ -38,6 +56,8 @@ impl Replica {
             gap: std::mem::take(&mut following.gap),
             refused: false,
             needs_from: following.needs_from,
+            holds: following.holds,
+            differs: following.differs,
             probe: following.probe,
             pressure: false,
         }))
@@ -48,12 +68,13 @@ impl Replica {
         matches!(&self.role, Role::Copy(following) if following.epoch == epoch) && epoch >= self.floor
     }
 
-    /// Live changes from the primary. Returns whether an answer is due.
-    pub fn append(&mut self, append: Append) -> bool {
+    /// Live changes from the primary.
+    pub fn append(&mut self, append: Append) -> Heard {
         if !self.accepts(append.epoch) {
-            return false;
+            return Heard::default();
         }
         let starts = append.previous;
+        let ends = append.records.last().map_or(starts, |record| record.version);
         let follows = starts == self.last || (starts.sequence < self.last.sequence && self.overlaps(&append));
         if follows {
             for record in append.records {
@@ -68,11 +89,18 @@ impl Replica {
                 self.forget_to(self.last.sequence);
             }
         }
-        let Role::Copy(following) = &mut self.role else { return false };
+        let same = append.digest.is_none_or(|digest| self.last != ends || self.store.digest() == digest);
+        let Role::Copy(following) = &mut self.role else { return Heard::default() };
+        let differs = !same && following.needs_from.is_none();
+        if differs {
+            following.needs_from = Some(0);
+        }
         following.gap |= !follows;
-        following.probe = following.probe.max(append.probe);
+        if same {
+            following.probe = following.probe.max(append.probe);
+        }
         following.confirm_due = true;
-        true
+        Heard { answers: true, differs }
     }
 
     /// Whether a batch that begins before this copy's last change contains that very change.
@@ -88,23 +116,81 @@ impl Replica {
         let last = self.last;
         let Role::Copy(following) = &mut self.role else { return false };
         following.confirm_due = true;
-        if chunk.from == 0 {
+        let range = following.differs && following.needs_from == Some(0) && chunk.at == last;
+        if chunk.from == 0 && !range {
             // A late repetition must not empty a copy that is whole.
             if following.in_sync || !(following.anew || chunk.at > last) {
                 return true;
             }
             following.gap = false;
+            (following.holds, following.differs) = (false, false);
             self.start_from(chunk.at);
         } else if following.needs_from != Some(chunk.from) || chunk.at != self.last {
             following.gap = true;
             return true;
         }
+        if matches!(&self.role, Role::Copy(following) if following.holds) {
+            self.drop_others(chunk);
+        }
         for record in &chunk.entries {
             self.store.apply(&record.op, record.version);
         }
         if let Role::Copy(following) = &mut self.role {
+            following.differs = false;
             following.needs_from = chunk.next;
             following.anew &= chunk.next.is_some();
+        }
+        true
+    }
+
+    /// What the primary lacks goes (rule W3).
+    fn drop_others(&mut self, chunk: &Chunk) {
+        let kept: BTreeSet<(&[u8], &[u8])> = chunk
+            .entries
+            .iter()
+            .filter_map(|record| match &record.op {
+                Op::Put { map, key, .. } => Some((&**map, &**key)),
+                _ => None,
+            })
+            .collect();
+        for (map, key) in self.store.names(chunk.from, chunk.next) {
+            if !kept.contains(&(&*map, &*key)) {
+                self.store.apply(&Op::Remove { map, key, cause: Cause::Deleted }, chunk.at);
+            }
+        }
+    }
+
+    /// What the primary has. Ranges that are the same here stay as they are. Returns whether an answer is due.
+    pub fn digests(&mut self, digests: &Digests) -> bool {
+        if !self.accepts(digests.epoch) {
+            return false;
+        }
+        let last = self.last;
+        let Role::Copy(following) = &mut self.role else { return false };
+        following.confirm_due = true;
+        if digests.from == 0 {
+            if following.in_sync || !(following.anew || digests.at > last) {
+                return true;
+            }
+            following.gap = false;
+            self.restart_log(digests.at);
+        } else if following.needs_from != Some(digests.from) || digests.at != last {
+            following.gap = true;
+            return true;
+        }
+        let mut needs_from = Some(digests.from);
+        let same = digests.ranges.iter().take_while(|range| {
+            let from = needs_from.unwrap_or_default();
+            let same = self.store.range_digest(from, range.next) == range.digest;
+            if same {
+                needs_from = range.next;
+            }
+            same
+        });
+        let differs = same.count() < digests.ranges.len();
+        if let Role::Copy(following) = &mut self.role {
+            (following.needs_from, following.differs) = (needs_from, differs);
+            following.anew &= needs_from.is_some();
         }
         true
     }

@@ -40,6 +40,8 @@ pub struct Orders<'a> {
     pub write_quorum: u32,
     /// Copies that confirm a read.
     pub read_quorum: u32,
+    /// As many members that run have it in sync as the factor says.
+    pub complete: bool,
 }
 
 impl Replica {
@@ -57,10 +59,16 @@ impl Replica {
         // lost (rule Q3).
         let outdated = orders.counter >= self.floor.0;
         self.floor = if outdated { assignment.epoch } else { self.floor.max(assignment.epoch) };
-        let Some(mine) = mine else { return self.resign(due) };
+        let Some(mine) = mine else {
+            if !self.is_kept() || orders.complete {
+                self.resign(due);
+            }
+            return;
+        };
         // A primary that came with the partition's epoch began with nothing, and so did every copy in sync with it.
         let fresh = assignment.copies.iter().take(1).chain([&mine]).all(|c| c.in_sync && c.since == assignment.epoch.0);
         if fresh && !self.knows(assignment.epoch) {
+            self.kept = None;
             self.start_from(Version { epoch: assignment.epoch, sequence: 0 });
         }
         let leads = assignment.primary() == Some(orders.me);
@@ -78,13 +86,14 @@ impl Replica {
 
     fn resign(&mut self, due: &mut Vec<Due>) {
         self.step_down(due);
+        self.kept = None;
         if !matches!(self.role, Role::None) || !self.store.is_empty() {
             self.start_from(Version::default());
         }
         self.role = Role::None;
     }
 
-    fn step_down(&mut self, due: &mut Vec<Due>) {
+    pub(super) fn step_down(&mut self, due: &mut Vec<Due>) {
         let Role::Primary(primary) = std::mem::replace(&mut self.role, Role::None) else { return };
         let unknown = |origin: Origin| (origin, outcome_unknown(self.partition));
         due.extend(primary.writes.into_iter().filter_map(|write| write.origin).map(unknown));
@@ -98,9 +107,14 @@ impl Replica {
             && following.epoch == epoch
             && following.primary == primary
         {
-            following.anew |= following.since != mine.since && !mine.in_sync;
+            if following.since != mine.since && !mine.in_sync {
+                (following.anew, following.holds) = (true, !self.store.is_empty());
+            }
             (following.in_sync, following.since) = (mine.in_sync, mine.since);
             return;
+        }
+        if !self.takes_part() {
+            self.restart_log(Version::default());
         }
         let needs_from = match &self.role {
             // What another primary has half built is built anew.
@@ -115,6 +129,8 @@ impl Replica {
             anew: !mine.in_sync,
             since: mine.since,
             needs_from,
+            holds: !self.store.is_empty(),
+            differs: false,
             confirm_due: false,
             gap: false,
             probe: 0,
@@ -123,6 +139,7 @@ impl Replica {
 
     fn lead(&mut self, orders: &Orders<'_>, now: Millis) {
         let assignment = orders.assignment;
+        self.takes_part();
         if !matches!(&self.role, Role::Primary(primary) if primary.epoch == assignment.epoch) {
             self.role = Role::Primary(Box::new(Primary {
                 epoch: assignment.epoch,

@@ -33,6 +33,8 @@ pub(super) struct PendingWrite {
 
 pub(super) struct PendingRead {
     pub(super) probe: u64,
+    /// The last change that it may have read.
+    pub(super) sequence: u64,
     pub(super) origin: Origin,
     pub(super) reply: Reply,
     pub(super) deadline: Millis,
@@ -43,7 +45,12 @@ impl Primary {
     /// built would not be promoted: what it has does not survive the loss of the others.
     pub(super) fn holds(&self, sequence: u64) -> bool {
         let holders = 1 + self.copies.values().filter(|copy| copy.in_sync && copy.has(sequence)).count();
-        holders >= self.write_quorum && self.copies.values().filter(|copy| copy.counts()).all(|copy| copy.has(sequence))
+        holders >= self.write_quorum && self.survives(sequence)
+    }
+
+    /// Whether every copy that counts has a change: whichever of them is promoted, it is there.
+    pub(super) fn survives(&self, sequence: u64) -> bool {
+        self.copies.values().filter(|copy| copy.counts()).all(|copy| copy.has(sequence))
     }
 
     /// Last change that every copy that counts has.

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use super::{CHUNK_BYTES, Due, MAX_LOG_BYTES, RESEND, Replica, Role, copy_state::CopyState, record_bytes};
+use super::{
+    CHUNK_TIMEOUT, COMPARE_EVERY, Due, MAX_LOG_BYTES, RANGE_BYTES, RANGES, RESEND, Replica, Role,
+    copy_state::{Build, CopyState, Step},
+    record_bytes,
+};
 use crate::logic::{
     clock::{Clock, Millis},
     cluster::{
         member::{MemberId, MemberName},
-        message::{Append, Chunk, Claim, Confirm, Message, Record},
+        message::{Append, Chunk, Claim, Confirm, Digests, Message, Record},
         table::Version,
     },
 };
@@ -23,38 +27,50 @@ pub struct Claims {
     pub wake: Vec<MemberName>,
 }
 
+/// What one member has to say to another about a partition.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// Changes are left over.
+    pub more: bool,
+    /// Existing entries are due: among the messages if there was room for them, else they wait.
+    pub builds: bool,
+}
+
 impl Replica {
-    /// What a copy should hear next, about `max_bytes` at most. `more` is set if something is left over.
-    pub fn messages_for(&mut self, to: &MemberName, max_bytes: usize, clock: Clock) -> (Vec<Message>, bool) {
+    /// What a peer should hear next: changes of about `max_bytes` at most, and existing entries of about `chunk` bytes, if
+    /// there is room for them.
+    pub fn messages_for(&mut self, to: &MemberName, max_bytes: usize, chunk: Option<usize>, clock: Clock) -> Said {
         match &mut self.role {
-            Role::None => (Vec::new(), false),
-            Role::Copy(_) => (self.confirm_for(to).into_iter().collect(), false),
-            Role::Primary(_) => self.stream_for(to, max_bytes, clock.now),
+            Role::None => Said::default(),
+            Role::Copy(_) => Said { messages: self.confirm_for(to).into_iter().collect(), ..Said::default() },
+            Role::Primary(_) => self.stream_for(to, max_bytes, chunk, clock.now).unwrap_or_default(),
         }
     }
 
-    fn stream_for(&mut self, to: &MemberName, max_bytes: usize, now: Millis) -> (Vec<Message>, bool) {
+    fn stream_for(&mut self, to: &MemberName, max_bytes: usize, chunk: Option<usize>, now: Millis) -> Option<Said> {
         let (partition, last, base) = (self.partition, self.last, self.base);
-        let Role::Primary(primary) = &mut self.role else { return (Vec::new(), false) };
+        let Role::Primary(primary) = &mut self.role else { return None };
         let (epoch, stable, probe) = (primary.epoch, primary.stable(last.sequence), primary.probe);
-        let Some(copy) = primary.copies.values_mut().find(|copy| copy.name == *to) else { return (Vec::new(), false) };
-        let append = |previous: Version, records: Vec<Record>| {
-            Message::Append(Append { partition, epoch, previous, records, stable, probe })
+        let copy = primary.copies.values_mut().find(|copy| copy.name == *to)?;
+        let append = |previous: Version, records: Vec<Record>, digest: Option<u64>| {
+            Message::Append(Append { partition, epoch, previous, records, stable, probe, digest })
         };
         if copy.confirmed.is_none() {
             // Where the copy stands is not known yet: ask.
             if copy.asked.is_some_and(|asked| now < asked + RESEND) {
-                return (Vec::new(), false);
+                return None;
             }
             copy.asked = Some(now);
-            return (vec![append(last, Vec::new())], false);
+            return Some(Said { messages: vec![append(last, Vec::new(), None)], ..Said::default() });
         }
-        let mut messages = Vec::new();
-        if copy.build.as_ref().is_some_and(|build| build.next == 0 && !build.outstanding) {
-            // The first chunk takes the copy to where the stream is now.
+        let mut said = Said::default();
+        if copy.build.as_ref().is_some_and(Build::restarts) {
+            // The first one takes the copy to where the stream is now.
             copy.sent = last.sequence;
         }
-        if copy.sent < last.sequence || copy.probe_sent < probe {
+        if copy.sent < last.sequence || copy.probe_sent < probe || copy.compare {
             let skip = copy.sent.saturating_sub(base.sequence) as usize;
             let previous = if skip == 0 { base } else { self.log[skip - 1].version };
             let mut bytes = 0;
@@ -70,20 +86,44 @@ impl Replica {
                 .cloned()
                 .collect();
             copy.sent += records.len() as u64;
+            // A read that asks its copies compares them too, so that one which differs does not count for it.
+            let compares = copy.in_sync && copy.sent == last.sequence && (copy.compare || copy.probe_sent < probe);
+            if compares {
+                (copy.compare, copy.compared) = (false, now);
+            }
             copy.probe_sent = probe;
             copy.asked = Some(now);
-            messages.push(append(previous, records));
+            said.messages.push(append(previous, records, compares.then(|| self.store.digest())));
         }
-        let streamed = copy.sent == last.sequence;
-        if let Some(build) = copy.build.as_mut().filter(|build| streamed && !build.outstanding) {
-            let (entries, next) = self.store.read_from(build.next, CHUNK_BYTES.min(max_bytes));
-            build.outstanding = true;
+        said.more = copy.sent < last.sequence;
+        let build = copy.build.as_mut().filter(|build| !said.more && build.outstanding.is_none());
+        said.builds = build.is_some();
+        if let Some((build, bytes)) = build.zip(chunk) {
+            (build.begun, build.outstanding) = (true, Some(now));
             copy.asked = Some(now);
+            let (at, from) = (last, build.next);
+            let bytes = match build.step {
+                Step::Compare => {
+                    let ranges = self.store.digests(from, RANGE_BYTES, RANGES);
+                    said.messages.push(Message::Digests(Digests { partition, epoch, at, from, ranges }));
+                    return Some(said);
+                }
+                Step::Range => RANGE_BYTES,
+                Step::Chunk => bytes,
+            };
+            let (entries, next) = self.store.read_from(from, bytes);
             self.moved.0 += entries.len() as u64;
             self.moved.1 += entries.iter().map(|record| record_bytes(record) as u64).sum::<u64>();
-            messages.push(Message::Chunk(Chunk { partition, epoch, at: last, from: build.next, next, entries }));
+            said.messages.push(Message::Chunk(Chunk { partition, epoch, at, from, next, entries }));
         }
-        (messages, !streamed)
+        Some(said)
+    }
+
+    /// Whether a chunk to this copy is under way.
+    pub fn awaits_chunk(&self, copy: MemberId) -> bool {
+        let Role::Primary(primary) = &self.role else { return false };
+        let build = primary.copies.get(&copy).and_then(|copy| copy.build.as_ref());
+        build.is_some_and(|build| build.outstanding.is_some())
     }
 
     /// A copy says where it stands. Replies that become due are added. Returns whether it has more to hear.
@@ -96,8 +136,12 @@ impl Replica {
         }
         let Some(copy) = primary.copies.get_mut(&from) else { return false };
         copy.heard = now;
+        copy.holds = confirm.holds;
         copy.probe_confirmed = copy.probe_confirmed.max(confirm.probe);
-        if known && !copy.counts() {
+        if copy.counts() && confirm.needs_from.is_some() {
+            // It found that its entries differ from ours, or that it lacks some: it is built anew (rule W6).
+            copy.lost = true;
+        } else if known && !copy.counts() {
             copy.place(confirm);
         } else if known {
             copy.confirmed = Some(copy.confirmed.unwrap_or(0).max(confirm.version.sequence));
@@ -137,7 +181,9 @@ impl Replica {
 
     pub(super) fn trim(&mut self) {
         let Role::Primary(primary) = &self.role else { return };
-        let everyone = primary.copies.values().map(|copy| copy.confirmed.unwrap_or(self.base.sequence)).min();
+        // A copy of which nothing was sent yet begins wherever the stream is then.
+        let begun = primary.copies.values().filter(|copy| !copy.waits_to_begin());
+        let everyone = begun.map(|copy| copy.confirmed.unwrap_or(self.base.sequence)).min();
         let mut keep_after = everyone.unwrap_or(self.last.sequence);
         if self.log_bytes > MAX_LOG_BYTES {
             // Copies that are still being built are built anew rather than waited for.
@@ -163,6 +209,8 @@ impl Replica {
             if copy.asked.is_some_and(|asked| now >= asked + RESEND) {
                 copy.send_again();
             }
+            copy.give_up_chunk(now - CHUNK_TIMEOUT);
+            copy.compare |= copy.in_sync && now >= copy.compared + COMPARE_EVERY;
             let waits = copy.asked.is_some() || copy.wants_more(last.sequence, primary.probe);
             if !waits {
                 copy.heard = now;
@@ -199,6 +247,7 @@ impl Replica {
         if let Role::Primary(primary) = &mut self.role {
             for copy in primary.copies.values_mut().filter(|copy| copy.name == *name) {
                 copy.send_again();
+                copy.give_up_chunk(Millis(u64::MAX));
                 copy.asked = None;
             }
         }

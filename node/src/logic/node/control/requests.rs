@@ -12,19 +12,31 @@ use crate::logic::{
     node::{Effects, Node},
 };
 
-impl Node {
-    /// A change that a person or the operator asks for. It is repeated to the coordinator until the table shows it;
-    /// see [`Node::shows`].
-    pub fn change(&self, change: Change, clock: Clock) {
-        let mut control = self.control.lock();
+impl Control {
+    fn ask(&mut self, change: Change, clock: Clock) {
         let same_subject = |known: &Change| match (known, &change) {
             (Change::SetState(a, _), Change::SetState(b, _)) | (Change::Forget(a), Change::Forget(b)) => a == b,
             (Change::Settings(_), Change::Settings(_)) => true,
             _ => false,
         };
-        control.requests.retain(|(known, _)| !same_subject(known));
-        control.requests.push((change, clock.now + REQUEST_LIFE));
-        control.next_requests = clock.now;
+        self.requests.retain(|(known, _)| !same_subject(known));
+        self.requests.push((change, clock.now + REQUEST_LIFE));
+        self.next_requests = clock.now;
+    }
+
+    /// The first table of a member that was told to leave before it had one: now there is somebody to ask.
+    pub(in crate::logic::node) fn leave_after_all(&mut self, name: &MemberName, clock: Clock) {
+        if let Some(intent) = self.leaving {
+            self.ask(Change::SetState(name.clone(), State::Leaving(intent)), clock);
+        }
+    }
+}
+
+impl Node {
+    /// A change that a person or the operator asks for. It is repeated to the coordinator until the table shows it;
+    /// see [`Node::shows`].
+    pub fn change(&self, change: Change, clock: Clock) {
+        self.control.lock().ask(change, clock);
     }
 
     /// Whether the table in force shows a change.

@@ -1,0 +1,122 @@
+use mizuya_wire::quorum::MemberQuorum;
+use proptest::prelude::*;
+
+use super::*;
+use crate::logic::cluster::table::{ClusterId, Epoch};
+
+fn joiner(generation: u64, zone: &str) -> Joiner {
+    Joiner { generation: Generation(generation), client_port: 3320, peer_port: 3322, zone: zone.to_owned() }
+}
+
+/// The table of a cluster in force, and every wish of its members fulfilled at once.
+struct Cluster {
+    table: Table,
+    /// Copies that were added since the beginning, and primaries that moved to a copy that was there.
+    copies_moved: usize,
+    roles_moved: usize,
+}
+
+impl Cluster {
+    fn new(members: u32, zones: u32, partitions: usize, factor: u32) -> Self {
+        let zone = |number: u32| if zones == 0 { String::new() } else { format!("zone-{}", number % zones) };
+        let member = |number: u32| Member {
+            id: MemberId(number),
+            name: name(number),
+            generation: Generation(u64::from(number)),
+            state: State::Active,
+            client_port: 3320,
+            peer_port: 3322,
+            zone: zone(number),
+        };
+        let live = Live { generation: 1, factor, read_quorum: 1, write_quorum: 1, member_quorum: MemberQuorum::Auto };
+        let table = first_table(Table {
+            cluster: ClusterId(1),
+            epoch: Epoch { counter: 1, proposer: 1 },
+            hash_seed: 7,
+            live,
+            quorum: 1,
+            next_member: members,
+            members: (0..members).map(member).collect(),
+            partitions: vec![Assignment::default(); partitions],
+        });
+        Self { table, copies_moved: 0, roles_moved: 0 }
+    }
+
+    /// Tables follow each other until nothing is left to do. Every copy that is built becomes in sync.
+    fn settle(&mut self, joiners: &BTreeMap<MemberName, Joiner>) {
+        for _ in 0..10_000 {
+            let building = |copy: &&Copy| !copy.in_sync;
+            let claims = self.table.partitions.iter().enumerate().flat_map(|(number, assignment)| {
+                let copies = assignment.copies.iter().filter(building);
+                copies.map(move |copy| claim(Partition(number as u16), assignment, *copy))
+            });
+            let wishes = Wishes {
+                joiners: joiners.clone(),
+                caught_up: self.table.in_state(State::Joining).map(|member| member.id).collect(),
+                in_sync: claims.collect(),
+                ..Wishes::default()
+            };
+            let counter = self.table.epoch.counter + 1;
+            let Some(mut next) = next_table(&self.table, &wishes, counter, Known::InForce) else { return };
+            next.epoch.counter = counter;
+            for (before, after) in self.table.partitions.iter().zip(&next.partitions) {
+                self.copies_moved += after.copies.iter().filter(|copy| !before.holds(copy.member)).count();
+                self.roles_moved += usize::from(before.primary() != after.primary());
+            }
+            self.table = next;
+        }
+        panic!("tables without end");
+    }
+
+    fn held_by(&self, name: &MemberName) -> usize {
+        let id = self.table.named(name).map(|member| member.id).expect("a member");
+        self.table.partitions.iter().filter(|assignment| assignment.holds(id)).count()
+    }
+}
+
+fn name(number: u32) -> MemberName {
+    MemberName::from(format!("member-{number}").as_str())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// What a join costs in the end, over all its tables (rule T9). `members` counts the joiner.
+    #[test]
+    fn a_join_moves_no_more_copies_than_a_share_and_a_tenth(
+        members in 2..=50_u32,
+        factor in 1..=3_u32,
+        partitions in prop::sample::select(vec![16_usize, 64, 256]),
+    ) {
+        let mut cluster = Cluster::new(members - 1, 0, partitions, factor);
+        cluster.settle(&BTreeMap::new());
+        prop_assert_eq!(cluster.copies_moved, 0, "a cluster at rest");
+        cluster.settle(&BTreeMap::from([(name(members), joiner(1000, ""))]));
+        let copies = partitions * factor.min(members) as usize;
+        let bound = copies.div_ceil(members as usize).max(copies * 11 / (10 * members as usize));
+        prop_assert!(cluster.copies_moved <= bound, "{} copies moved, more than {bound}", cluster.copies_moved);
+        // Less would not be a join: it has its share, rounded down.
+        prop_assert!(cluster.held_by(&name(members)) >= copies / members as usize);
+        prop_assert!(cluster.roles_moved <= partitions);
+    }
+
+    #[test]
+    fn no_two_copies_share_a_zone_while_there_are_enough_after_any_join(
+        members in 3..=24_u32,
+        zones in 1..=4_u32,
+        factor in 2..=3_u32,
+        joins in 0..4_u32,
+    ) {
+        let members = members - members % zones;
+        prop_assume!(members >= zones && members >= factor);
+        let mut cluster = Cluster::new(members, zones, 64, factor);
+        for number in members..members + joins * zones {
+            cluster.settle(&BTreeMap::from([(name(number), joiner(1000, &format!("zone-{}", number % zones)))]));
+        }
+        let zone = |id: MemberId| cluster.table.member(id).map(|member| member.zone.clone());
+        for assignment in &cluster.table.partitions {
+            let used: BTreeSet<Option<String>> = assignment.copies.iter().map(|copy| zone(copy.member)).collect();
+            prop_assert_eq!(used.len() as u32, factor.min(zones), "{:?}", assignment);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Commands that cannot go to their primary the direct way (rules F2, F3).
+
+use super::*;
+
+impl Net {
+    /// What is said from one to the other no longer arrives.
+    fn cut_one_way(&mut self, from: usize, to: usize) -> Effects {
+        let mut effects = Effects::default();
+        self.cut.insert((from, to));
+        self.nodes[from].0.stream_down(&self.nodes[to].1, self.clock, &mut effects);
+        effects
+    }
+
+    fn mend(&mut self, from: usize, to: usize) {
+        self.cut.remove(&(from, to));
+        self.nodes[from].0.stream_up(&self.nodes[to].1, self.clock, &mut Effects::default());
+    }
+
+    /// A client's command through a node, without waiting for its answer.
+    fn submit(&self, through: usize, partition: Partition, request: u64, words: &[&str], effects: &mut Effects) {
+        let words: Vec<Bytes> = words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+        let ticket = Ticket { connection: 1, request, part: 0 };
+        let reply = self.nodes[through].0.submit(ticket, partition, &words, self.clock, 1, effects);
+        effects.replies.extend(reply.map(|reply| (ticket, reply)));
+    }
+}
+
+#[test]
+fn a_command_whose_primary_cannot_be_reached_goes_through_a_third_member() {
+    let mut net = Net::new(3, MemberQuorum::Auto);
+    let partition = net.held_by(2, 1);
+    net.cut_one_way(0, 2);
+    let began = net.clock.now;
+    assert_eq!(net.set(0, partition), Reply::OK);
+    assert_eq!(net.call(0, partition, &["GET", "key"]), Reply::Bulk(Bytes::from_static(b"value")));
+    assert!(net.clock.now.since(began) <= 100, "{} ms", net.clock.now.since(began));
+}
+
+#[test]
+fn a_command_goes_through_a_third_member_once_and_then_waits_for_its_primary() {
+    let mut net = Net::new(3, MemberQuorum::Auto);
+    let partition = net.held_by(2, 1);
+    net.cut_one_way(0, 2);
+    net.cut_one_way(1, 2);
+    let (b, mut forwards, mut effects) = (net.nodes[1].1.clone(), 0, Effects::default());
+    net.submit(0, partition, 1, &["SET", "key", "value"], &mut effects);
+    for _ in 0..10 {
+        net.clock.now = net.clock.now + Duration::from_millis(20);
+        net.nodes[0].0.tick(net.clock, 1, &mut effects);
+        for message in net.nodes[0].0.take_messages(&b, 1 << 20, net.clock) {
+            forwards += usize::from(matches!(message, Message::Forward(_)));
+            net.nodes[1].0.receive(&net.nodes[0].1, net.nodes[0].2, message, net.clock, 1, &mut effects);
+        }
+        net.carry_from(1, 0, &mut effects);
+    }
+    assert_eq!((forwards, &effects.replies[..]), (1, &[][..]));
+    net.mend(0, 2);
+    net.mend(1, 2);
+    let limit = net.clock.now + Duration::from_secs(1);
+    while effects.replies.is_empty() {
+        assert!(net.clock.now < limit, "an answer");
+        effects = net.step();
+    }
+    assert!(matches!(&effects.replies[..], [(_, Reply::Simple("OK"))]), "{:?}", effects.replies);
+}
+
+#[test]
+fn no_request_overtakes_another_of_its_connection_when_the_way_to_the_primary_changes() {
+    for seed in 0..40_u64 {
+        let mut net = Net::new(3, MemberQuorum::Auto);
+        let partition = net.held_by(2, 1);
+        let (mut effects, mut random, mut cut) = (Effects::default(), seed, false);
+        let mut chance = |one_in: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % one_in == 0
+        };
+        let count = 60;
+        for request in 0..count {
+            if chance(6) {
+                if cut {
+                    net.mend(0, 2);
+                } else {
+                    effects.replies.extend(net.cut_one_way(0, 2).replies);
+                }
+                cut = !cut;
+            }
+            net.submit(0, partition, request, &["INCR", "key"], &mut effects);
+            // Frames take their time, so that requests are under way on both ways at once.
+            for (from, to) in net.pairs() {
+                if chance(3) {
+                    net.carry_from(from, to, &mut effects);
+                }
+            }
+        }
+        let limit = net.clock.now + Duration::from_secs(20);
+        while effects.replies.len() < count as usize {
+            assert!(net.clock.now < limit, "{:?}", effects.replies);
+            effects.replies.extend(net.step().replies);
+        }
+        effects.replies.sort_by_key(|(ticket, _)| ticket.request);
+        let numbers: Vec<i64> = effects
+            .replies
+            .iter()
+            .filter_map(|(_, reply)| if let Reply::Integer(number) = reply { Some(*number) } else { None })
+            .collect();
+        assert!(numbers.is_sorted(), "seed {seed}: {numbers:?}");
+        assert!(numbers.len() > count as usize / 2, "seed {seed}: {:?}", effects.replies);
+    }
+}
