@@ -10,6 +10,7 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
@@ -58,6 +59,9 @@ struct Arguments {
     /// Seconds of the quiet part of each run
     #[arg(long, default_value_t = 10)]
     quiet: u64,
+    /// Also print the slowest read of each tenth of a second of the moving parts
+    #[arg(long)]
+    timeline: bool,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -141,6 +145,9 @@ async fn one_run(place: &Place, arguments: &Arguments, keys: u64, join: impl FnO
         |status: &StatusReply| status.members.iter().any(|m| m.name == name && m.state() == MemberState::Down);
     until(place, "the fourth one is down", is_down).await;
     place.admin(1).await.forget(ForgetRequest { member: name }).await.unwrap();
+    if arguments.timeline {
+        print_timeline(&samples, &moving);
+    }
     let of = |part: &std::ops::Range<Instant>| {
         let mut took: Vec<Duration> = samples.iter().filter(|s| part.contains(&s.due)).map(|s| s.took).collect();
         took.sort();
@@ -150,6 +157,16 @@ async fn one_run(place: &Place, arguments: &Arguments, keys: u64, join: impl FnO
     let ((quiet, quiet_reads), took) = (of(&quiet), moving.end - moving.start);
     let (moving, moving_reads) = of(&moving);
     Run { quiet, moving, reads: (quiet_reads, moving_reads), failed, took }
+}
+
+fn print_timeline(samples: &[Sample], part: &std::ops::Range<Instant>) {
+    let mut slowest: BTreeMap<u128, Duration> = BTreeMap::new();
+    for sample in samples.iter().filter(|sample| part.contains(&sample.due)) {
+        let slot = slowest.entry((sample.due - part.start).as_millis() / 100).or_default();
+        *slot = sample.took.max(*slot);
+    }
+    let text: Vec<String> = slowest.values().map(|took| took.as_millis().to_string()).collect();
+    println!("slowest reads in ms: {}", text.join(" "));
 }
 
 struct Sample {

@@ -54,6 +54,9 @@ pub struct Wishes {
     pub in_sync: BTreeSet<Claim>,
     /// Copies that must no longer count as in sync.
     pub lost: BTreeSet<Claim>,
+    /// New starts that consent to no table yet, because a lease that their former ones confirmed may still run (rule W7).
+    /// A primary that were handed to one would be held until then.
+    pub young: BTreeSet<MemberId>,
     /// What comes back from volumes; none: there are none.
     pub restoring: Option<Restoring>,
 }
@@ -80,6 +83,7 @@ enum Source {
 struct Next {
     table: Table,
     counter: u64,
+    young: BTreeSet<MemberId>,
 }
 
 /// What is known of a table that another one is to follow.
@@ -98,7 +102,7 @@ pub enum Known {
 /// former primaries stay as they are, and its voters too while there may be other memories (rule T3).
 pub fn next_table(base: &Table, wishes: &Wishes, counter: u64, known: Known) -> Option<Table> {
     let settled = known == Known::InForce;
-    let mut next = Next { table: base.clone(), counter };
+    let mut next = Next { table: base.clone(), counter, young: wishes.young.clone() };
     if settled {
         next.table.partitions.iter_mut().for_each(|assignment| assignment.from = None);
     }
@@ -490,7 +494,8 @@ impl Next {
         let successor = assignment
             .in_sync()
             .find(|id| Some(*id) == first_choice)
-            .or_else(|| assignment.in_sync().find(|id| leaves(primary) && !leaves(*id)));
+            .or_else(|| assignment.in_sync().find(|id| leaves(primary) && !leaves(*id)))
+            .filter(|id| !self.young.contains(id));
         let Some(at) = successor.and_then(|id| assignment.copies.iter().position(|copy| copy.member == id)) else {
             return false;
         };

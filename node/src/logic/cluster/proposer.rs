@@ -48,7 +48,7 @@ pub enum Proposer {
 }
 
 /// Voters whose process has ended for certain, because a new start under the same name has said hello without a
-/// table. Their memory cannot come back, so nothing that only they have taken can be in force any more.
+/// table, or because they are to be forgotten and are silent. Their memory cannot come back, so nothing that only they have taken can be in force any more.
 pub type Replaced = BTreeSet<MemberId>;
 
 /// Whether `answers` are enough under `table`: its quorum of voters; or every voter has either answered or been

@@ -12,7 +12,7 @@ use super::{Clock, Effects, Generation, Level, MemberName, Message, Millis, Node
 use crate::logic::cluster::{
     bootstrap::{HELLO_FRESH, Heard, PROTOCOL, mismatch, replaces},
     lease::Pulses,
-    member::{Intent, MemberId, State},
+    member::{Intent, Member, MemberId, State},
     message::{Change, Claim, Hello, Refusal, Totals},
     next_table::{Joiner, Wishes},
     proposer::{HandedOver, Proposer, Replaced},
@@ -30,6 +30,8 @@ const REQUEST_INTERVAL: u64 = 150;
 /// How long a request is repeated, and how long the coordinator remembers it.
 const REQUEST_LIFE: Duration = Duration::from_secs(10);
 const WISH_LIFE: Duration = Duration::from_secs(2);
+/// A member that is to be forgotten has no memory left once it was silent for so long.
+const FORGOTTEN: Duration = Duration::from_secs(5);
 /// Most requests of one kind that the coordinator remembers.
 const MAX_WISHES: usize = 65_536;
 /// How long another node that was refused is remembered after its last word.
@@ -148,7 +150,13 @@ impl Control {
             memory.is_some_and(|memory| memory.cluster == table.cluster && memory.epoch > table.epoch)
         };
         let heard = fresh.filter(|heard| !knows_more(heard));
-        heard.filter_map(|heard| replaces(table, &heard.hello)).map(|(id, _)| id).collect()
+        let replaced = heard.filter_map(|heard| replaces(table, &heard.hello)).map(|(id, _)| id);
+        // Who looks after the cluster says that this process has ended and that none will come in its place.
+        let asked = |name: &MemberName| self.wishes.forget.get(name).is_some_and(|until| now < *until);
+        let silent =
+            |name: &MemberName| self.pulses.get(name).is_none_or(|pulse| pulse.heard + FORGOTTEN.max(lease) <= now);
+        let forgotten = table.members.iter().filter(|member| asked(&member.name) && silent(&member.name));
+        replaced.chain(forgotten.map(|member| member.id)).collect()
     }
 
     /// The highest table above `known` that the volume of a new start remembers.
@@ -478,6 +486,7 @@ impl Node {
             in_sync: remembered.in_sync.keys().copied().collect(),
             lost: remembered.lost.keys().copied().collect(),
             restoring: self.restoring(control, table),
+            young: young(control, table, self.config.timing.lease, now),
         }
         .with_overdue(self.overdue(control, table, now))
     }
@@ -524,6 +533,14 @@ impl Wishes {
         self.overdue = overdue;
         self
     }
+}
+
+fn young(control: &Control, table: &Table, lease: Duration, now: Millis) -> BTreeSet<MemberId> {
+    let is_young = |member: &&Member| {
+        let heard = control.heard.get(&member.name).filter(|heard| heard.hello.generation == member.generation);
+        heard.is_some_and(|heard| now < heard.since + lease)
+    };
+    table.live().filter(is_young).map(|member| member.id).collect()
 }
 
 fn joiners(control: &Control, now: Millis) -> BTreeMap<MemberName, Joiner> {

@@ -14,6 +14,7 @@ struct Cluster {
     /// Copies that were added since the beginning, and primaries that moved to a copy that was there.
     copies_moved: usize,
     roles_moved: usize,
+    young: BTreeSet<MemberId>,
 }
 
 impl Cluster {
@@ -39,7 +40,7 @@ impl Cluster {
             members: (0..members).map(member).collect(),
             partitions: vec![Assignment::default(); partitions],
         });
-        Self { table, copies_moved: 0, roles_moved: 0 }
+        Self { table, copies_moved: 0, roles_moved: 0, young: BTreeSet::new() }
     }
 
     /// Tables follow each other until nothing is left to do. Every copy that is built becomes in sync.
@@ -54,6 +55,7 @@ impl Cluster {
                 joiners: joiners.clone(),
                 caught_up: self.table.in_state(State::Joining).map(|member| member.id).collect(),
                 in_sync: claims.collect(),
+                young: self.young.clone(),
                 ..Wishes::default()
             };
             let counter = self.table.epoch.counter + 1;
@@ -66,6 +68,10 @@ impl Cluster {
             self.table = next;
         }
         panic!("tables without end");
+    }
+
+    fn led_by(&self, id: MemberId) -> usize {
+        self.table.partitions.iter().filter(|assignment| assignment.primary() == Some(id)).count()
     }
 
     fn held_by(&self, name: &MemberName) -> usize {
@@ -119,4 +125,19 @@ proptest! {
             prop_assert_eq!(used.len() as u32, factor.min(zones), "{:?}", assignment);
         }
     }
+}
+
+#[test]
+fn no_primary_is_handed_to_a_start_that_does_not_consent_yet() {
+    let mut cluster = Cluster::new(2, 0, 16, 2);
+    cluster.settle(&BTreeMap::new());
+    let joiners = BTreeMap::from([(name(3), joiner(1000, ""))]);
+    let id = MemberId(cluster.table.next_member);
+    cluster.young = BTreeSet::from([id]);
+    cluster.settle(&joiners);
+    assert!(cluster.held_by(&name(3)) > 0);
+    assert_eq!((cluster.led_by(id), cluster.roles_moved), (0, 0));
+    cluster.young.clear();
+    cluster.settle(&joiners);
+    assert_eq!((cluster.led_by(id), cluster.roles_moved), (16 / 3, 16 / 3));
 }

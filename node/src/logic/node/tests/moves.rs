@@ -81,3 +81,25 @@ fn a_peer_that_answers_nothing_is_sent_a_bounded_number_of_bytes() {
     // The window, and the chunk that fills it.
     assert!((64 << 10..(128 << 10) + (64 << 10)).contains(&sent), "{sent}");
 }
+
+#[test]
+fn no_read_waits_while_primaries_move_to_a_member_that_has_just_started() {
+    let mut net = Net::new(3, MemberQuorum::Auto);
+    net.restart(2);
+    let (name, generation) = (net.nodes[2].1.clone(), net.nodes[2].2);
+    let leads = |net: &Net| {
+        let table = net.nodes[0].0.routing().table.clone()?;
+        let id = table.start(&name, generation)?.id;
+        Some(table.partitions.iter().filter(|assignment| assignment.primary() == Some(id)).count())
+    };
+    net.until("back", |net| leads(net).is_some());
+    while leads(&net) < Some(usize::from(PARTITIONS) / 3) {
+        for partition in (0..PARTITIONS).map(Partition) {
+            let began = net.clock.now;
+            assert_eq!(net.call(0, partition, &["GET", "key"]), Reply::Nil);
+            let took = net.clock.now.since(began);
+            assert!(took <= 80, "{took} ms");
+        }
+        net.step();
+    }
+}
