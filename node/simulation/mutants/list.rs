@@ -282,10 +282,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "maps_share_their_keys",
         "store/mod.rs",
-        (
-            "|node| node.map == id && *node.key == *key",
-            "|node| (node.map == id || node.map != id) && *node.key == *key",
-        ),
+        ("|node| node.is(id, key)", "|node| node.is(node.map(), key) || node.is(id, key)"),
         only_own_values::NAME,
     ),
 ];

@@ -79,7 +79,7 @@ impl<'a> Call<'a> {
     /// As [`Call::read`], but not as a use.
     pub(super) fn glance(&mut self, key: &[u8]) -> Option<Found> {
         let entry = self.store.peek(self.map, key, self.context.clock.now);
-        let found = entry.map(|entry| Found { value: entry.value.clone(), expires: entry.expires });
+        let found = entry.map(|entry| Found { value: entry.value.to_bytes(), expires: entry.expires });
         self.count(found.is_some());
         found
     }
@@ -87,7 +87,7 @@ impl<'a> Call<'a> {
     /// Looks a key up for writing: counts as a use only.
     pub(super) fn find(&mut self, key: &[u8]) -> Option<Found> {
         let entry = self.store.get(self.map, key, self.context.clock.now)?;
-        Some(Found { value: entry.value.clone(), expires: entry.expires })
+        Some(Found { value: entry.value.to_bytes(), expires: entry.expires })
     }
 
     fn count(&mut self, hit: bool) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// Number of a map, within its partition only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MapId(u32);
+pub(super) struct MapId(pub(super) u32);
 
 /// A map with entries.
 struct Map {
@@ -58,15 +58,21 @@ impl Maps {
         let Some(map) = &mut self.maps[id.0 as usize] else { return };
         map.entries -= 1;
         if map.entries == 0 {
-            self.bytes -= map.name.len() as u64 + MAP_OVERHEAD;
-            self.ids.remove(&map.name);
-            self.maps[id.0 as usize] = None;
-            self.free.push(id);
+            self.forget(id);
         }
     }
 
-    pub(super) fn name(&self, id: MapId) -> Bytes {
-        self.maps[id.0 as usize].as_ref().map_or_else(Bytes::new, |map| map.name.clone())
+    /// All entries of the map are gone.
+    pub(super) fn forget(&mut self, id: MapId) {
+        let Some(map) = self.maps[id.0 as usize].take() else { return };
+        self.bytes -= map.name.len() as u64 + MAP_OVERHEAD;
+        self.ids.remove(&map.name);
+        self.free.push(id);
+    }
+
+    pub(super) fn name(&self, id: MapId) -> &Bytes {
+        static NONE: Bytes = Bytes::new();
+        self.maps[id.0 as usize].as_ref().map_or(&NONE, |map| &map.name)
     }
 
     pub(super) fn entries(&self, name: &[u8]) -> usize {

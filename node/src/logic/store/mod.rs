@@ -1,8 +1,9 @@
 //! One partition's entries.
 //!
 //! A [`Store`] is changed by [`Op`]s only, on the primary and on copies alike, and knows neither clock nor members.
-//! Entries of all maps stand in one table in hash order ([`table`]), whose seed is the cluster's: a position in that
-//! order means the same on every member, for cursors of `SCAN` (rule C2) and for copies that are being built.
+//! Entries of all maps stand in one table that is walked in hash order ([`table`]), whose seed is the cluster's: a
+//! position in that order means the same on every member, for cursors of `SCAN` (rule C2) and for copies that are being
+//! built. An entry is one block of memory beside its slot ([`entry`]).
 
 mod deadlines;
 mod digest;
@@ -14,9 +15,15 @@ mod table;
 
 use bytes::Bytes;
 
-use self::{deadlines::Deadlines, entry::Node, maps::Maps, table::Table};
+use self::{
+    deadlines::Deadlines,
+    entry::{Node, Parts},
+    eviction::Eviction,
+    maps::Maps,
+    table::{Place, Table, Tagged},
+};
 pub use self::{
-    entry::{DEADLINE_OVERHEAD, ENTRY_OVERHEAD, Entry},
+    entry::{DEADLINE_BYTES, Entry, OUTSIDE_FROM, SLOT_BYTES, Value},
     hash::{HASH_BITS, mix},
     maps::MAP_OVERHEAD,
 };
@@ -72,12 +79,17 @@ pub struct Store {
     table: Table<Node>,
     maps: Maps,
     deadlines: Deadlines,
+    eviction: Eviction,
     /// Of all entries; names of maps are counted by `maps`.
     bytes: u64,
     /// Sum of the entries' own.
     digest: u64,
-    /// Uses so far.
-    uses: u64,
+}
+
+impl Tagged for Node {
+    fn tag(&self) -> u16 {
+        Self::tag(self)
+    }
 }
 
 impl Store {
@@ -88,18 +100,17 @@ impl Store {
             table: Table::new(),
             maps: Maps::default(),
             deadlines: Deadlines::default(),
+            eviction: Eviction::default(),
             bytes: 0,
             digest: 0,
-            uses: 0,
         }
     }
 
     /// The entry, unless there is none or its time is over. Counts as a use.
     pub fn get(&mut self, map: &[u8], key: &[u8], now: Millis) -> Option<Entry<'_>> {
-        let (_, index) = self.find(map, key);
-        self.uses += 1;
-        let node = self.table.at_mut(index?)?;
-        node.used = self.uses;
+        let place = self.find(map, key).1?;
+        let node = self.table.touch(place)?;
+        node.set_uses(node.uses() + 1);
         node.lives(now).then(|| node.view())
     }
 
@@ -113,11 +124,11 @@ impl Store {
     pub fn apply(&mut self, op: &Op, version: Version) {
         match op {
             Op::Put { map, key, value, expires } => {
-                self.put(map, key, Bytes::copy_from_slice(value), expires.map_or(entry::NEVER, |at| at.0), version);
+                self.put(map, key, value, expires.map_or(entry::NEVER, |at| at.0), version);
             }
             Op::Remove { map, key, .. } => self.remove(map, key),
             Op::Clear { map: Some(map) } => self.clear(map),
-            Op::Clear { map: None } => *self = Self { uses: self.uses, ..Self::new(self.seed) },
+            Op::Clear { map: None } => *self = Self::new(self.seed),
         }
     }
 
@@ -126,19 +137,19 @@ impl Store {
     /// entries are among them.
     pub fn read_from(&self, position: u64, max_bytes: usize) -> (Vec<Record>, Option<u64>) {
         let (mut records, mut bytes, mut last) = (Vec::new(), 0, None);
-        for (hash, node) in self.table.from(position) {
+        for (hash, node) in self.from(position) {
             if bytes >= (max_bytes as u64).max(1) && last != Some(hash) {
                 return (records, Some(hash));
             }
             last = Some(hash);
             bytes = bytes.saturating_add(node.bytes());
             let op = Op::Put {
-                map: self.maps.name(node.map),
-                key: Bytes::copy_from_slice(&node.key),
-                value: node.value.clone(),
+                map: self.maps.name(node.map()).clone(),
+                key: Bytes::copy_from_slice(node.key()),
+                value: node.value().to_bytes(),
                 expires: node.deadline(),
             };
-            records.push(Record { version: node.version, op });
+            records.push(Record { version: node.version(), op });
         }
         (records, None)
     }
@@ -148,33 +159,34 @@ impl Store {
     pub fn scan(&self, map: &[u8], position: u64, count: usize, now: Millis) -> (Vec<Bytes>, Option<u64>) {
         let Some(map) = self.maps.find(map) else { return (Vec::new(), None) };
         let (mut keys, mut seen, mut last) = (Vec::new(), 0, None);
-        for (hash, node) in self.table.from(position) {
+        for (hash, node) in self.from(position) {
             if seen >= count.max(1) && last != Some(hash) {
                 return (keys, Some(hash));
             }
             last = Some(hash);
             seen += 1;
-            if node.map == map && node.lives(now) {
-                keys.push(Bytes::copy_from_slice(&node.key));
+            if node.map() == map && node.lives(now) {
+                keys.push(Bytes::copy_from_slice(node.key()));
             }
         }
         (keys, None)
     }
 
-    /// Some entries whose time is over, as (map, key), the longest overdue first. Costs nothing when there are none.
+    /// Some entries whose time is over, as (map, key), the longest overdue first, to 64 ms. Costs nothing when there are
+    /// none.
     pub fn expired(&self, now: Millis, limit: usize) -> Vec<(Bytes, Bytes)> {
-        let due = |(expires, hash)| {
-            let same_hash = self.table.from(hash).take_while(move |(at, _)| *at == hash);
-            same_hash.map(|(_, node)| node).filter(move |node| node.expires == expires)
+        let due = |(step, hash)| {
+            let over = move |node: &&Node| !node.lives(now) && deadlines::step(node.expires()) == step;
+            self.with_hash(hash).filter(over)
         };
         self.deadlines.over(now).flat_map(due).take(limit).map(|node| self.name(node)).collect()
     }
 
-    /// Entries to remove so that at least `bytes` become free (or all entries), as (map, key): the longest unused of a
-    /// random sample.
-    pub fn victims(&self, bytes: u64, random: u64) -> Vec<(Bytes, Bytes)> {
-        let chosen = eviction::choose(&self.table, bytes, self.bytes, random);
-        chosen.into_iter().filter_map(|index| self.table.at(index)).map(|node| self.name(node)).collect()
+    /// Entries to remove so that at least `bytes` become free (or all entries), as (map, key), chosen as [`eviction`]
+    /// says.
+    pub fn victims(&mut self, bytes: u64, random: u64) -> Vec<(Bytes, Bytes)> {
+        let chosen = self.eviction.choose(&mut self.table, bytes, random);
+        chosen.into_iter().filter_map(|place| self.table.at(place)).map(|node| self.name(node)).collect()
     }
 
     /// Entries of all maps, expired ones too as long as they are kept.
@@ -202,7 +214,7 @@ impl Store {
         self.deadlines.average(now)
     }
 
-    /// Accounted bytes: keys, values and names of maps, and the constants of this module for each.
+    /// Accounted bytes: what entries and names of maps take of the allocator, and the constants of this module.
     pub fn bytes(&self) -> u64 {
         self.bytes + self.maps.bytes()
     }
@@ -214,62 +226,95 @@ impl Store {
         self.digest
     }
 
-    /// Hash of an entry and the slot where it is, if it is there.
-    fn find(&self, map: &[u8], key: &[u8]) -> (u64, Option<usize>) {
+    /// Hash of an entry and where it stands, if it is there.
+    fn find(&self, map: &[u8], key: &[u8]) -> (u64, Option<Place>) {
         let hash = hash::position(self.seed, map, key);
         let id = self.maps.find(map);
-        (hash, id.and_then(|id| self.table.find(hash, |node| node.map == id && *node.key == *key)))
+        (hash, id.and_then(|id| self.table.find(hash, |node| node.is(id, key))))
     }
 
-    fn put(&mut self, map: &[u8], key: &[u8], value: Bytes, expires: u64, version: Version) {
-        let (hash, index) = self.find(map, key);
-        self.uses += 1;
-        if let Some(node) = index.and_then(|index| self.table.at_mut(index)) {
-            self.bytes -= node.bytes();
+    fn put(&mut self, map: &[u8], key: &[u8], value: &[u8], expires: u64, version: Version) {
+        let (hash, place) = self.find(map, key);
+        let map = self.maps.find_or_add(map);
+        let parts = Parts { map, key, value, expires, version };
+        if let Some(node) = place.and_then(|place| self.table.touch(place)) {
+            let before = (node.bytes(), node.expires());
             self.digest = self.digest.wrapping_sub(node.digest(hash));
-            self.deadlines.remove(node.expires, hash);
-            node.value = value;
-            (node.expires, node.version, node.used) = (expires, version, self.uses);
-            self.bytes += node.bytes();
+            node.replace(&parts);
+            node.set_uses(node.uses() + 1);
+            self.bytes = self.bytes - before.0 + node.bytes();
             self.digest = self.digest.wrapping_add(node.digest(hash));
+            self.unschedule(before.1, hash);
         } else {
-            let map = self.maps.find_or_add(map);
             self.maps.count_entry(map);
-            let node = Node { map, key: key.into(), value, expires, version, used: self.uses };
+            self.eviction.added(self.table.list_of(hash));
+            let node = Node::new(hash, &parts);
             self.bytes += node.bytes();
             self.digest = self.digest.wrapping_add(node.digest(hash));
-            self.table.insert(hash, node);
+            let (seed, maps) = (self.seed, &self.maps);
+            self.table.insert(hash, node, |node| hash::position(seed, maps.name(node.map()), node.key()));
         }
         self.deadlines.add(expires, hash);
     }
 
     fn remove(&mut self, map: &[u8], key: &[u8]) {
-        let (hash, index) = self.find(map, key);
-        let Some(node) = index.and_then(|index| self.table.remove(index)) else { return };
-        self.forget(hash, &node);
-    }
-
-    fn forget(&mut self, hash: u64, node: &Node) {
+        let (hash, place) = self.find(map, key);
+        let Some(node) = place.and_then(|place| self.table.remove(place)) else { return };
         self.bytes -= node.bytes();
         self.digest = self.digest.wrapping_sub(node.digest(hash));
-        self.deadlines.remove(node.expires, hash);
-        self.maps.forget_entry(node.map);
+        self.unschedule(node.expires(), hash);
+        self.maps.forget_entry(node.map());
+    }
+
+    /// Takes back the deadline that an entry with this hash had, which has another or is gone.
+    fn unschedule(&mut self, expires: u64, hash: u64) {
+        if expires != entry::NEVER {
+            let step = deadlines::step(expires);
+            let same = |node: &Node| node.expires() != entry::NEVER && deadlines::step(node.expires()) == step;
+            let shared = self.with_hash(hash).any(same);
+            self.deadlines.remove(expires, hash, shared);
+        }
     }
 
     fn clear(&mut self, map: &[u8]) {
         let Some(map) = self.maps.find(map) else { return };
-        let mut table = std::mem::replace(&mut self.table, Table::new());
-        table.retain(|hash, node| {
-            if node.map == map {
-                self.forget(hash, node);
+        let (seed, maps) = (self.seed, &self.maps);
+        let (mut bytes, mut digest, mut deadlines) = (0, 0_u64, Vec::new());
+        self.table.retain(|node| {
+            let goes = node.map() == map;
+            if goes {
+                let hash = hash::position(seed, maps.name(map), node.key());
+                bytes += node.bytes();
+                digest = digest.wrapping_add(node.digest(hash));
+                deadlines.extend(node.deadline().map(|at| (at.0, hash)));
             }
-            node.map != map
+            !goes
         });
-        self.table = table;
+        self.bytes -= bytes;
+        self.digest = self.digest.wrapping_sub(digest);
+        for (expires, hash) in deadlines {
+            self.unschedule(expires, hash);
+        }
+        self.maps.forget(map);
+    }
+
+    /// Entries from a position on, with their positions.
+    fn from(&self, position: u64) -> impl Iterator<Item = (u64, &Node)> {
+        self.table.from(position, |node| self.hash_of(node))
+    }
+
+    /// Entries with this hash.
+    fn with_hash(&self, hash: u64) -> impl Iterator<Item = &Node> {
+        let list = self.table.list(self.table.list_of(hash)).iter();
+        list.filter(move |node| node.tag() == hash as u16 && self.hash_of(node) == hash)
+    }
+
+    fn hash_of(&self, node: &Node) -> u64 {
+        hash::position(self.seed, self.maps.name(node.map()), node.key())
     }
 
     fn name(&self, node: &Node) -> (Bytes, Bytes) {
-        (self.maps.name(node.map), Bytes::copy_from_slice(&node.key))
+        (self.maps.name(node.map()).clone(), Bytes::copy_from_slice(node.key()))
     }
 }
 

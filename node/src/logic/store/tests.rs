@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{maps::MapId, *};
 use crate::logic::cluster::table::PartitionEpoch;
 
 type Model = BTreeMap<(Bytes, Bytes), (Bytes, Option<Millis>, Version)>;
@@ -50,8 +50,9 @@ fn apply(model: &mut Model, op: &Op, version: Version) {
 }
 
 fn accounted(model: &Model) -> u64 {
-    let entries = model.iter().map(|((_, key), (value, expires, _))| {
-        (key.len() + value.len()) as u64 + ENTRY_OVERHEAD + expires.map_or(0, |_| DEADLINE_OVERHEAD)
+    let entries = model.iter().map(|((_, key), (value, expires, version))| {
+        let expires = expires.map_or(entry::NEVER, |at| at.0);
+        Node::new(0, &Parts { map: MapId(0), key, value, expires, version: *version }).bytes()
     });
     let maps: BTreeSet<&Bytes> = model.keys().map(|(map, _)| map).collect();
     entries.sum::<u64>() + maps.iter().map(|map| map.len() as u64 + MAP_OVERHEAD).sum::<u64>()
@@ -81,7 +82,7 @@ proptest! {
             prop_assert_eq!(store.bytes(), accounted(&model));
         }
         for ((map, key), (value, expires, version)) in &model {
-            let entry = Some(Entry { value, expires: *expires, version: *version });
+            let entry = Some(Entry { value: Value::Inside(value), expires: *expires, version: *version });
             let entry = entry.filter(|_| expires.is_none_or(|at| at >= now));
             prop_assert_eq!(store.peek(map, key, now), entry);
             prop_assert_eq!(store.get(map, key, now), entry);
@@ -215,6 +216,27 @@ fn what_was_used_lately_stays() {
     }
     let used = (0..1000).filter(|i: &u32| store.peek(b"m", i.to_string().as_bytes(), Millis(0)).is_some()).count();
     assert!(used > 950, "{used} of 1000 entries that were used");
+}
+
+#[test]
+fn what_is_used_often_outlives_a_scan() {
+    let mut store = Store::new(2);
+    for i in 0..2000 {
+        store.apply(&put("m", &i.to_string(), "v", None), version(0));
+    }
+    for i in (0..1000).cycle().take(4000) {
+        assert!(store.get(b"m", i.to_string().as_bytes(), Millis(0)).is_some());
+    }
+    let limit = store.bytes();
+    for i in 0..5000 {
+        store.apply(&put("m", &format!("scan{i}"), "v", None), version(0));
+        for (map, key) in store.victims(store.bytes().saturating_sub(limit), i) {
+            store.apply(&Op::Remove { map, key, cause: Cause::Evicted }, version(1));
+        }
+        assert!(store.bytes() <= limit);
+    }
+    let used = (0..1000).filter(|i: &u32| store.peek(b"m", i.to_string().as_bytes(), Millis(0)).is_some()).count();
+    assert!(used > 900, "{used} of 1000 entries that were used often");
 }
 
 #[test]
