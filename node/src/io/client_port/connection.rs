@@ -88,7 +88,12 @@ impl Connection {
         loop {
             self.session.process(&mut self.input);
             if leaving.is_none() && !closing.is_cancelled() {
+                let full = !self.session.takes_commands();
                 self.write_at_once()?;
+                if full && self.session.takes_commands() {
+                    // There is room again for commands that were read before.
+                    continue;
+                }
             }
             let served = self.session.is_served();
             if served && (self.session.is_over() || self.ended) {

@@ -130,7 +130,8 @@ impl Session {
         if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
-    fn takes_commands(&self) -> bool {
+    /// There is room for what a command may be owed.
+    pub(super) fn takes_commands(&self) -> bool {
         !self.over
             && self.slots.in_flight() < MAX_IN_FLIGHT
             && self.slots.waiting_bytes() + self.output.remaining() < MAX_UNWRITTEN
