@@ -159,15 +159,18 @@ impl Cache {
         Ok(addresses)
     }
 
-    /// Where the client Service listens. A Service refuses for a moment, until every Kubernetes node knows that its pods
-    /// are ready.
+    /// Where the client Service listens. For a moment, until every Kubernetes node knows that its pods are ready, a Service
+    /// refuses, or its address leads to wherever the network takes it: so it must answer as a cache does.
     pub async fn service_address(&self) -> Result<SocketAddr> {
         let services: Api<Service> = self.api();
         let spec = services.get(&self.name).await?.spec.unwrap_or_default();
         let address = spec.cluster_ip.with_context(|| format!("Service {} has no address", self.name))?;
         let address = SocketAddr::new(address.parse().context("a Service's address")?, CLIENT_PORT);
-        let answers = async || Ok(Connection::open(address).await.ok());
-        wait::by_asking(&format!("{address} to accept"), SERVICE_LIMIT, answers).await?;
+        let answers = async || {
+            let Ok(mut connection) = Connection::open(address).await else { return Ok(None) };
+            Ok(connection.ask(&["PING"]).await.ok())
+        };
+        wait::by_asking(&format!("{address} to answer"), SERVICE_LIMIT, answers).await?;
         Ok(address)
     }
 
