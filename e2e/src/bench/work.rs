@@ -91,8 +91,9 @@ impl Work {
 
     /// Whether a server knows such requests.
     pub(super) fn suits(&self, kind: Kind) -> bool {
-        // memcached's multiget skips keys that are not there, so its answers have no fixed length.
-        kind.is_resp() || !matches!(self.request, Request::GetMany(_))
+        // memcached's multiget skips keys that are not there, so its answers have no fixed length; and it refuses some
+        // writes while it makes room.
+        kind.is_resp() || !(matches!(self.request, Request::GetMany(_)) || self.limit == TIGHT)
     }
 
     /// Keys that a request is about: what is counted as operations.
