@@ -269,7 +269,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "node/forwards.rs",
         (
             "Access::Write => self.reply(request.origin, outcome_unknown(request.partition), effects),",
-            "Access::Write => self.wait(Waiting { request, deadline: clock + UNREACHABLE_HOLD, epoch: 0 }, effects),",
+            "Access::Write => self.wait(Waiting { request, deadline: clock + HOLD, epoch: 0 }, effects),",
         ),
         linearizable::NAME,
     ),
