@@ -1,6 +1,7 @@
 //! One server process, bound to one core.
 
 use super::pin;
+use crate::testbed::wait;
 use anyhow::{Context, Result, bail};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -9,7 +10,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// How long a server may take to accept.
@@ -100,14 +101,8 @@ impl Server {
     }
 
     async fn accepts(&self, kind: Kind) -> Result<()> {
-        let start = Instant::now();
-        while !self.answers(kind).await {
-            if start.elapsed() > START_LIMIT {
-                bail!("{kind} did not answer at {} in {} s", self.address, START_LIMIT.as_secs());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        let look = async || Ok(self.answers(kind).await.then_some(()));
+        wait::by_asking(&format!("{kind} to answer at {}", self.address), START_LIMIT, look).await
     }
 
     async fn answers(&self, kind: Kind) -> bool {

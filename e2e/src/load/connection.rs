@@ -73,6 +73,19 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends commands, none of which may be answered by an error.
+    pub async fn acknowledged(&mut self, commands: &[Command]) -> Result<()> {
+        let mut refused = None;
+        let mut take = |index: usize, reply| {
+            if let Reply::Error(text) = reply {
+                refused = Some((index, text.to_string()));
+            }
+        };
+        self.exchange(commands, &mut take).await?;
+        let Some((index, text)) = refused else { return Ok(()) };
+        bail!("'{}' answered: {text}", commands[index].iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" "))
+    }
+
     /// Sends one command and returns its answer; an error answer is an error.
     pub async fn ask(&mut self, command: &[&str]) -> Result<Reply> {
         let words = [command.iter().map(ToString::to_string).collect()];

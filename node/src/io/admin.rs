@@ -59,10 +59,10 @@ impl AdminService {
             node.change(change.clone(), self.runtime.clock());
         }
         while !node.shows(&change) {
-            if Instant::now() >= deadline && self.begun(&change) {
-                break;
-            }
             if Instant::now() >= deadline {
+                if self.begun(&change) {
+                    break;
+                }
                 let status = self.runtime.status();
                 let reason = if status.ready { "try again".to_owned() } else { status.not_ready_because };
                 return Err(Status::deadline_exceeded(format!(

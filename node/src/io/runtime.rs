@@ -269,9 +269,9 @@ impl Runtime {
 
     /// Calls the node and carries out what it wants done.
     pub fn with_effects<T>(&self, call: impl FnOnce(&Node, Clock, u64, &mut Effects) -> T) -> T {
-        let mut effects = Effects::default();
-        let result = call(&self.node, self.clock(), rand::random(), &mut effects);
-        self.carry_out(effects);
+        let mut batch = self.batch();
+        let result = call(&self.node, batch.clock, batch.random, &mut batch.effects);
+        self.carry_out(batch.effects);
         result
     }
 

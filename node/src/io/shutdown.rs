@@ -12,7 +12,7 @@ use super::{
     gossip,
     runtime::{Running, Runtime},
 };
-use crate::logic::{cluster::member::Intent, node::status::Leave};
+use crate::logic::cluster::member::Intent;
 
 /// How long a pod still gets new connections after it left the endpoints (rule L3).
 const ENDPOINTS_SETTLE: Duration = Duration::from_secs(5);
@@ -84,8 +84,9 @@ pub async fn leave(running: Running, settle: Duration) -> u64 {
     runtime.node().begin_leave(Intent::Restart, runtime.clock());
     let limit = runtime.settings().leave_timeout;
     let handed_over = until(began + limit, || runtime.node().leave_progress().drained).await;
-    let Leave { left_behind, primaries, .. } = runtime.node().leave_progress();
+    let left_behind = runtime.node().left_behind();
     if !handed_over {
+        let primaries = runtime.node().leave_progress().primaries;
         tracing::error!(primaries, "the time to leave is over before everything was handed over");
     }
     if left_behind > 0 && runtime.volume().is_some() {

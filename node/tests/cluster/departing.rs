@@ -26,14 +26,8 @@ async fn leave(members: Vec<Member>) -> Vec<u64> {
 }
 
 async fn filled(place: &Place, count: u8, factor: u32, quorum: MemberQuorum) -> Vec<Member> {
-    let mut members = Vec::new();
-    for member in 1..=count {
-        let settings = Settings { replica_count: factor, member_count_quorum: quorum, ..place.settings(member, count) };
-        members.push(place.start(settings).await);
-    }
-    for member in &members {
-        member.until("ready", |status| status.ready && status.members.len() == usize::from(count)).await;
-    }
+    let change = |settings| Settings { replica_count: factor, member_count_quorum: quorum, ..settings };
+    let members = place.cluster_with(count, change).await;
     in_sync(&members[0]).await;
     fill(&members[0]).await;
     members

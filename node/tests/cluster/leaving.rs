@@ -142,13 +142,9 @@ async fn a_node_that_closes_answers_every_command_of_clients_that_look_and_execu
 async fn clients_of_a_member_that_hands_over_and_leaves_lose_no_command() {
     support::log();
     let place = Place::new();
-    let settings = |member| Settings { environment: Environment::Lan, ..place.settings(member, 3) };
-    let mut members = Vec::new();
-    for member in 1..=3 {
-        members.push(place.start(settings(member)).await);
-    }
+    let lan = |settings| Settings { environment: Environment::Lan, ..settings };
+    let mut members = place.cluster_with(3, lan).await;
     for member in &members {
-        member.until("ready", |status| status.ready && status.members.len() == 3).await;
         member.until("whole", |status| status.partitions_short_of_copies == 0).await;
     }
     let leaver = members.pop().unwrap();

@@ -83,9 +83,14 @@ impl Place {
     }
 
     pub async fn cluster(&self, members: u8) -> Vec<Member> {
+        self.cluster_with(members, |settings| settings).await
+    }
+
+    /// With settings changed in every member.
+    pub async fn cluster_with(&self, members: u8, change: impl Fn(Settings) -> Settings) -> Vec<Member> {
         let mut all = Vec::new();
         for member in 1..=members {
-            all.push(self.start(self.settings(member, members)).await);
+            all.push(self.start(change(self.settings(member, members))).await);
         }
         for member in &all {
             member.until("ready", |status| status.ready && status.members.len() == usize::from(members)).await;

@@ -23,11 +23,11 @@ use kube::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{context::Context, watched};
+use super::context::Context;
 use crate::{
     crd::CacheCluster,
     logic::{
-        children::{Child, Identity, MANAGER, NO_ZONE},
+        children::{Child, Identity, MANAGER, NO_ZONE, ZONE_LABEL},
         observed::{Observed, PodFacts, controller_of},
     },
 };
@@ -92,7 +92,7 @@ fn zones(context: &Context, observed: &Observed) -> BTreeMap<String, String> {
     let Some(nodes) = &context.watched.nodes else { return BTreeMap::new() };
     let zone = |name: &String| {
         let node = nodes.get(&ObjectRef::new(name))?;
-        let zone = node.labels().get(watched::ZONE_LABEL).filter(|zone| !zone.is_empty());
+        let zone = node.labels().get(ZONE_LABEL).filter(|zone| !zone.is_empty());
         Some((name.clone(), zone.map_or(NO_ZONE, String::as_str).to_owned()))
     };
     observed.pods.values().filter_map(|pod| zone(pod.node.as_ref()?)).collect()

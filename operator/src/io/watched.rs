@@ -49,9 +49,6 @@ pub struct Watched {
 /// A Kubernetes node without its spec and status.
 pub type Metadata = PartialObjectMeta<Node>;
 
-/// Label of a Kubernetes node that names its zone (rule O13).
-pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
-
 /// All objects of a kind that the operator may see.
 pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where

@@ -90,7 +90,7 @@ fn ranges(table: &Table, copies: impl Fn(Partition) -> Vec<MemberId>) -> Vec<Ran
 }
 
 fn in_sync_ranges(table: &Table) -> Vec<Range> {
-    ranges(table, |partition| table.assignment(partition).in_sync().filter(|id| table.is_live(*id)).collect())
+    ranges(table, |partition| table.running(table.assignment(partition)).collect())
 }
 
 fn slots(table: &Table) -> Vec<Reply> {

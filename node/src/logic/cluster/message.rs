@@ -184,7 +184,7 @@ pub struct Digests {
 pub struct Range {
     /// Where the next range starts; none: this was the last.
     pub next: Option<u64>,
-    /// A sum over the versions of its entries: a version names one change of one entry.
+    /// The sum of its entries' digests.
     pub digest: u64,
 }
 

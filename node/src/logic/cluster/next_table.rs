@@ -80,10 +80,10 @@ enum Source {
     Nobody,
 }
 
-struct Next {
+struct Next<'a> {
     table: Table,
     counter: u64,
-    young: BTreeSet<MemberId>,
+    young: &'a BTreeSet<MemberId>,
 }
 
 /// What is known of a table that another one is to follow.
@@ -102,7 +102,7 @@ pub enum Known {
 /// former primaries stay as they are, and its voters too while there may be other memories (rule T3).
 pub fn next_table(base: &Table, wishes: &Wishes, counter: u64, known: Known) -> Option<Table> {
     let settled = known == Known::InForce;
-    let mut next = Next { table: base.clone(), counter, young: wishes.young.clone() };
+    let mut next = Next { table: base.clone(), counter, young: &wishes.young };
     if settled {
         next.table.partitions.iter_mut().for_each(|assignment| assignment.from = None);
     }
@@ -162,7 +162,7 @@ fn copies_to_stay(table: &Table) -> usize {
     (table.live.write_quorum as usize).min(staying).max(1)
 }
 
-impl Next {
+impl Next<'_> {
     fn mark_states(&mut self, wishes: &Wishes) {
         let is_down = |member: &Member| wishes.down.contains(&(member.name.clone(), member.generation));
         // Who never became a voter must not be counted as one because it ended (rule T6).
@@ -303,7 +303,7 @@ impl Next {
         let highest =
             risen(wanted.write_quorum, former.write_quorum).max(risen(wanted.read_quorum, former.read_quorum));
         let short = |assignment: &Assignment| {
-            assignment.in_sync().count() < self.table.copies_possible(assignment).min(highest)
+            self.table.running(assignment).count() < self.table.copies_possible(assignment).min(highest)
         };
         if self.table.partitions.iter().any(short) {
             self.table.live = Live {

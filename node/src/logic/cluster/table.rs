@@ -139,6 +139,11 @@ impl Table {
         self.member(id).is_some_and(|member| member.state.is_live())
     }
 
+    /// The copies in sync of a partition whose members run. One that has nobody still names who had it last (rule S1).
+    pub fn running(&self, assignment: &Assignment) -> impl Iterator<Item = MemberId> {
+        assignment.in_sync().filter(|id| self.is_live(*id))
+    }
+
     /// Copies that a partition can have: its factor, but no more than there are members that may hold one. A cordoned
     /// member keeps what it has and takes nothing new, so it counts only where it holds a copy; one that is away is
     /// expected back until `rejoin_timeout` has it down.

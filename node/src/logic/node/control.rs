@@ -406,9 +406,7 @@ impl Node {
         let until = control
             .voter
             .in_force()
-            .filter(|table| {
-                table.start(self.name(), self.config.identity.generation).is_some_and(|member| member.state.is_live())
-            })
+            .filter(|table| self.lives_in(table))
             .and_then(|table| control.pulses.lease_until(table, self.name(), self.config.timing.lease));
         self.lease_until.store(until.map_or(0, |until| until.0), Ordering::Release);
     }

@@ -9,7 +9,7 @@ mod hearing;
 mod outbox;
 mod pacing;
 mod requests;
-pub mod status;
+mod status;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, r
 use super::{
     clock::{Clock, Millis},
     cluster::{
-        member::{Generation, MemberId, MemberName},
+        member::{Generation, Member, MemberId, MemberName},
         message::{Forward, Forwarded, Message},
         replica::{CHUNK_BYTES, Due, Replica},
         table::{Live, Table},
@@ -239,6 +239,16 @@ impl Node {
 
     fn name(&self) -> &MemberName {
         &self.config.identity.name
+    }
+
+    /// This start of this member in a table.
+    fn own<'a>(&self, table: &'a Table) -> Option<&'a Member> {
+        table.start(self.name(), self.config.identity.generation)
+    }
+
+    /// Whether a table has this start of this member as running.
+    fn lives_in(&self, table: &Table) -> bool {
+        self.own(table).is_some_and(|own| own.state.is_live())
     }
 
     /// The table in force and this node's place in it.

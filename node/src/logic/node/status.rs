@@ -34,8 +34,6 @@ pub struct Leave {
     pub drained: bool,
     /// It is out of the table.
     pub gone: bool,
-    /// Keys that end with it: no member that stays has a copy of them in sync (rule L2).
-    pub left_behind: u64,
 }
 
 /// What waits on a member, and what it holds.
@@ -71,11 +69,13 @@ impl Node {
         };
         let (primaries, backups, _) = holdings(table, me);
         let others = table.members.iter().any(|member| member.id != me && member.state.is_live());
-        let left_behind = self.held_by_nobody_else(table, me);
-        Leave { primaries, backups, drained: drained(table, me) || !others, gone: gone || !others, left_behind }
+        Leave { primaries, backups, drained: drained(table, me) || !others, gone: gone || !others }
     }
 
-    fn held_by_nobody_else(&self, table: &Table, me: super::MemberId) -> u64 {
+    /// Keys that end with this member: no member that stays has a copy of them in sync (rule L2).
+    pub fn left_behind(&self) -> u64 {
+        let routing = self.routing();
+        let Some((table, me)) = routing.table.as_ref().zip(routing.me) else { return 0 };
         let stays = |id| table.member(id).is_some_and(|m| matches!(m.state, State::Active | State::Cordoned));
         let held = self.replicas.iter().zip(&table.partitions);
         held.filter(|(_, owners)| {
@@ -181,7 +181,7 @@ impl Node {
         reply.settings = Some(live_settings(&table.live));
         reply.members = table.members.iter().map(|member| self.summary(member, table, control, own, clock)).collect();
         reply.voters_reachable = reply.members.iter().filter(|member| member.reachable).count() as u32;
-        let short = |assignment: &&Assignment| assignment.in_sync().count() < table.copies_possible(assignment);
+        let short = |assignment: &&Assignment| table.running(assignment).count() < table.copies_possible(assignment);
         reply.partitions_short_of_copies = table.partitions.iter().filter(short).count() as u32;
         reply.partitions_unavailable =
             table.partitions.iter().filter(|a| !a.primary().is_some_and(|id| table.is_live(id))).count() as u32;

@@ -49,7 +49,7 @@ impl Node {
                 self.deliver(control, from, message, effects);
             }
             Take::Taken => {
-                let me = table.start(self.name(), self.config.identity.generation).map(|member| member.id);
+                let me = self.own(table).map(|member| member.id);
                 let before = control.voter.in_force().cloned();
                 let mut losing = Vec::new();
                 for (number, assignment) in table.partitions.iter().enumerate() {
@@ -131,8 +131,7 @@ impl Node {
             control.proposer = Proposer::Idle;
             return;
         }
-        let left_out = !base.start(self.name(), self.config.identity.generation).is_some_and(|own| own.state.is_live());
-        if left_out && control.left_out_by != Some(base.epoch) {
+        if !self.lives_in(&base) && control.left_out_by != Some(base.epoch) {
             // What this member thinks of the others has been overruled: it listens anew before it judges anybody.
             control.left_out_by = Some(base.epoch);
             control.hears_quorum = control.hears_quorum.and(Some(clock.now));
@@ -268,10 +267,8 @@ impl Node {
             return;
         }
         let Some(taken) = control.voter.taken().cloned() else { return };
-        let own = |table: &Arc<Table>| {
-            table.start(self.name(), self.config.identity.generation).is_some_and(|me| me.state.is_live())
-        };
-        let taken = control.remembered(&taken, clock.now).filter(own).unwrap_or(taken);
+        let remembered = control.remembered(&taken, clock.now).filter(|table| self.lives_in(table));
+        let taken = remembered.unwrap_or(taken);
         // What others have taken may be in force without this member's knowing, and until it is known they do not
         // confirm the lease of a member that it leaves out.
         let heard = self.highest_heard(control, &base, clock.now);
@@ -347,14 +344,10 @@ impl Node {
         effects: &mut Effects,
     ) {
         let before = control.voter.in_force().cloned();
-        let identity = &self.config.identity;
-        let me = table
-            .start(&identity.name, identity.generation)
-            .filter(|member| member.state.is_live())
-            .map(|member| member.id);
+        let own = self.own(table);
+        let me = own.filter(|member| member.state.is_live()).map(|member| member.id);
         // Who left before it was a member holds nothing that it could hand over, and must not be given anything any more.
-        let is_named = table.start(&identity.name, identity.generation).is_some();
-        if before.is_none() && (!is_named || control.leaving.is_some()) {
+        if before.is_none() && (own.is_none() || control.leaving.is_some()) {
             return;
         }
         if control.volume.is_retired() || !control.voter.enforce(table) {
@@ -383,8 +376,7 @@ impl Node {
     /// nothing, and nobody else can take it in.
     pub(super) fn give_up_joining(&self, control: &Control, clock: Clock, effects: &mut Effects) {
         let Some(table) = control.voter.in_force() else { return };
-        let joins =
-            table.start(self.name(), self.config.identity.generation).is_some_and(|m| m.state == State::Joining);
+        let joins = self.own(table).is_some_and(|own| own.state == State::Joining);
         if joins
             && table
                 .voters()
@@ -402,8 +394,7 @@ impl Node {
         }
         let Some(taken) = control.voter.taken() else { return };
         let Some(higher) = control.remembered(taken, clock.now) else { return };
-        let live = higher.start(self.name(), self.config.identity.generation).is_some_and(|me| me.state.is_live());
-        if !live {
+        if !self.lives_in(&higher) {
             effects.fatal = Some(format!(
                 "members that were restarted remember table {}, which goes on without this start; restarting",
                 higher.epoch.counter
@@ -492,7 +483,7 @@ impl Node {
 }
 
 fn is_complete(table: &Table, assignment: &Assignment) -> bool {
-    assignment.in_sync().filter(|id| table.is_live(*id)).count() >= table.live.factor as usize
+    table.running(assignment).count() >= table.live.factor as usize
 }
 
 fn was_lost(former: &Assignment, now: &Assignment) -> bool {

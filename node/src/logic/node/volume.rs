@@ -172,9 +172,8 @@ impl Node {
     /// nothing from here on.
     pub fn retire(&self, effects: &mut Effects) {
         let mut control = self.control.lock();
-        let identity = &self.config.identity;
-        let me = control.voter.in_force().and_then(|table| table.start(&identity.name, identity.generation));
-        let Some(me) = me.map(|member| member.id) else { return };
+        let me = control.voter.in_force().and_then(|table| self.own(table)).map(|member| member.id);
+        let Some(me) = me else { return };
         control.volume.retired = true;
         let mut due = Vec::new();
         for replica in &self.replicas {
@@ -190,7 +189,7 @@ impl Node {
         let control = self.control.lock();
         let identity = &self.config.identity;
         let table = control.voter.in_force()?;
-        let me = table.start(&identity.name, identity.generation)?;
+        let me = self.own(table)?;
         let departs = me.state == State::Leaving(Intent::Depart);
         let holds = table.partitions.iter().any(|assignment| assignment.holds(me.id));
         let retired = control.volume.retired;
@@ -215,8 +214,7 @@ impl Node {
     /// Whether this member has left for good: what is on its volume is of no use to anybody.
     pub fn has_departed(&self) -> bool {
         let control = self.control.lock();
-        let identity = &self.config.identity;
-        control.voter.in_force().is_some_and(|table| match table.start(&identity.name, identity.generation) {
+        control.voter.in_force().is_some_and(|table| match self.own(table) {
             None => control.leaving.is_some(),
             Some(me) => me.state == State::Leaving(Intent::Depart) && !table.partitions.iter().any(|a| a.holds(me.id)),
         })

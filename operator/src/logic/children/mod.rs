@@ -23,6 +23,8 @@ pub const MANAGER: &str = "mizuya-operator";
 pub const HANDED_OVER: &str = "cache.mizuya.dev/handed-over";
 /// Annotation on a CacheCluster: a new value restarts the nodes.
 pub const RESTARTED_AT: &str = "cache.mizuya.dev/restartedAt";
+/// Label of a Kubernetes node that names its zone (rule O13).
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Annotation on a pod: the zone of its Kubernetes node, or [`NO_ZONE`] (rule O13).
 pub const ZONE: &str = "cache.mizuya.dev/zone";
 /// Value of [`ZONE`] where the Kubernetes node has none. No label has this value.

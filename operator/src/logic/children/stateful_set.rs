@@ -23,7 +23,9 @@ use k8s_openapi::{
     },
 };
 
-use super::{CONTAINER, Child, RESTARTED_AT, RenderError, SETTINGS_HASH, Wanted, ZONE, config_map, secrets};
+use super::{
+    CONTAINER, Child, RESTARTED_AT, RenderError, SETTINGS_HASH, Wanted, ZONE, ZONE_LABEL, config_map, secrets,
+};
 use crate::crd::{Keep, Mode, Storage, Zones};
 
 /// A constant, so that no field's change restarts pods for it (rule O3).
@@ -295,5 +297,5 @@ fn spread(wanted: &Wanted<'_>) -> Vec<TopologySpreadConstraint> {
         label_selector: Some(LabelSelector { match_labels: Some(wanted.id.labels()), match_expressions: None }),
         ..TopologySpreadConstraint::default()
     };
-    vec![over("topology.kubernetes.io/zone"), over("kubernetes.io/hostname")]
+    vec![over(ZONE_LABEL), over("kubernetes.io/hostname")]
 }
