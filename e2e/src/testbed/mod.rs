@@ -5,6 +5,7 @@
 //! - [`cache`] is one CacheCluster with its pods and its Service;
 //! - [`nodes`] asks the nodes over their admin service;
 //! - [`kill`] ends a pod as a crash does;
+//! - [`moved`] counts what moved between the nodes;
 //! - [`record`] keeps what a watch showed, to judge it afterwards;
 //! - [`samples`] keeps what the nodes said of each other;
 //! - [`audit`] reads who wrote what from the API server's log;
@@ -16,6 +17,7 @@ pub mod audit;
 pub mod bed;
 pub mod cache;
 pub mod kill;
+pub mod moved;
 pub mod nodes;
 pub mod operator;
 pub mod record;

@@ -1,11 +1,13 @@
 //! Everything that is recorded while a cache is under load and its pods move.
 
 use super::cache::{Cache, READY_LIMIT};
+use super::moved::Moved;
 use super::record::{self, Moment, Record};
 use super::samples::{self, Sample, Samples};
 use super::wait;
 use crate::load::{Load, Report, Retries};
 use anyhow::{Result, ensure};
+use std::fmt;
 use std::time::Instant;
 
 /// Writes before something is done to the cache, and after it: each key is written about once in them.
@@ -22,6 +24,7 @@ pub struct UnderLoad {
     deleted: Record,
     service: Record,
     members: Samples,
+    moved: Moved,
 }
 
 /// What came of it.
@@ -37,6 +40,8 @@ pub struct Outcome {
     pub service: Vec<Moment>,
     /// What the members said of each other.
     pub members: Vec<Sample>,
+    /// Entries sent from node to node to build copies.
+    pub moved: u64,
 }
 
 impl UnderLoad {
@@ -56,9 +61,10 @@ impl UnderLoad {
         let deleted = Record::of_deletions(cache.api(), &selector);
         let service = Record::of_service(cache.api(), &cache.name);
         let members = Samples::of(cache);
+        let moved = Moved::of(cache).await;
         let mut load = Load::start(options).await?;
         load.go_on_for(WRITES_AROUND).await?;
-        Ok(Self { load, up, deleted, service, members })
+        Ok(Self { load, up, deleted, service, members, moved })
     }
 
     /// Goes on for a while, verifies every key through every pod, and ends the recordings.
@@ -72,7 +78,14 @@ impl UnderLoad {
             deleted: self.deleted.stop()?,
             service: self.service.stop()?,
             members: self.members.stop(),
+            moved: self.moved.stop(),
         })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}; {} entries moved", self.report, self.moved)
     }
 }
 

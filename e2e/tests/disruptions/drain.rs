@@ -47,7 +47,7 @@ async fn drained(scenario: &Scenario, also: impl AsyncFnOnce(&Cache) -> Result<(
     back?;
     cache.ready(LIMIT).await?;
     let outcome = load.end(&cache).await?;
-    scenario.say(&outcome.report);
+    scenario.say(&outcome);
     outcome.require_unfelt()?;
     outcome.require_one_down_at_most(3)?;
     outcome.require_addresses(2)

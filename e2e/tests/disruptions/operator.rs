@@ -27,7 +27,7 @@ fn operator_killed_in_a_scale_down_is_followed_by_one_that_finishes_it() {
         cache.ready(LIMIT).await?;
         cache.pods_up(2, READY_LIMIT).await?;
         let outcome = load.end(&cache).await?;
-        scenario.say(&outcome.report);
+        scenario.say(&outcome);
         outcome.require_unfelt()?;
         outcome.require_empty(&[cache.pod(3), cache.pod(2)])
     });

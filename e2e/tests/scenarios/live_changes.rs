@@ -27,7 +27,7 @@ fn live_changes_of_factor_and_quorums_are_not_felt_and_restart_nothing() {
             scenario.say(format!("factor {factor}, write quorum {write}, member quorum {members}"));
         }
         let outcome = load.end(&cache).await?;
-        scenario.say(&outcome.report);
+        scenario.say(&outcome);
         outcome.require_unfelt()?;
         ensure!(cache.pod_uids().await? == pods, "a pod was replaced");
         for pod in cache.pod_names().await? {

@@ -87,7 +87,7 @@ async fn lost(
     cache.pods_up(replicas as usize, READY_LIMIT).await?;
     cache.ready(READY_LIMIT).await?;
     let outcome = load.end(&cache).await?;
-    scenario.say(&outcome.report);
+    scenario.say(&outcome);
     let gaps = &outcome.report.gaps;
     scenario
         .say(format!("longest time without a write to the ended pod's keys {}, to the others {}", gaps[1], gaps[0]));

@@ -56,7 +56,7 @@ async fn rolled(scenario: &Scenario, start: impl AsyncFnOnce(&Cache) -> Result<(
     }
     cache.ready(READY_LIMIT).await?;
     let outcome = load.end(&cache).await?;
-    scenario.say(&outcome.report);
+    scenario.say(&outcome);
     outcome.require_unfelt()?;
     outcome.require_one_down_at_most(3)?;
     outcome.require_addresses(2)?;

@@ -27,7 +27,7 @@ fn scale_from_3_to_2_loses_nothing_and_is_not_felt() {
         ensure!(progress.contains(&cache.pod(2)), "the progress does not name the pod: {progress}");
         scaled(&cache, 2).await?;
         let outcome = load.end(&cache).await?;
-        scenario.say(&outcome.report);
+        scenario.say(&outcome);
         outcome.require_unfelt()?;
         outcome.require_empty(&[cache.pod(2)])?;
         bulk_is_there(&cache).await
@@ -44,7 +44,7 @@ fn scale_from_2_to_4_loses_nothing_and_is_not_felt() {
         scaled(&cache, 4).await?;
         scenario.say(format!("from scale to Ready: {:.1} s", start.elapsed().as_secs_f64()));
         let outcome = load.end(&cache).await?;
-        scenario.say(&outcome.report);
+        scenario.say(&outcome);
         outcome.require_unfelt()?;
         for status in nodes::statuses(&cache).await? {
             let keys = status.totals.unwrap_or_default().keys;
@@ -67,7 +67,7 @@ fn scale_from_4_to_2_and_back_to_4_in_the_middle_removes_nothing() {
         scenario.say(format!("turned back while {pod} was drained"));
         scaled(&cache, 4).await?;
         let outcome = load.end(&cache).await?;
-        scenario.say(&outcome.report);
+        scenario.say(&outcome);
         outcome.require_unfelt()?;
         outcome.require_one_down_at_most(5)?;
         ensure!(cache.pod_uids().await? == before, "a pod was replaced");
@@ -109,16 +109,7 @@ async fn cache_of(scenario: &Scenario, replicas: u32) -> Result<Cache> {
     cache.ready(READY_LIMIT).await?;
     let write = |key: usize| -> Command { ["SET".to_owned(), format!("bulk:{key}"), bulk_value(key)].to_vec() };
     let writes: Vec<Command> = (0..BULK).map(write).collect();
-    let mut refused = None;
-    let mut connection = Connection::open(cache.service_address().await?).await?;
-    connection
-        .exchange(&writes, |_, reply| {
-            if let Reply::Error(text) = reply {
-                refused = Some(text.to_string());
-            }
-        })
-        .await?;
-    ensure!(refused.is_none(), "a SET answered {refused:?}");
+    Connection::open(cache.service_address().await?).await?.acknowledged(&writes).await?;
     Ok(cache)
 }
 

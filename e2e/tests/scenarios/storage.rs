@@ -71,27 +71,16 @@ fn value(key: usize) -> String {
 
 async fn write(cache: &Cache, keys: std::ops::Range<usize>) -> Result<()> {
     let set = |key: usize| -> Command { ["SET".to_owned(), format!("kept:{key}"), value(key)].to_vec() };
-    all(cache, keys.map(set).collect()).await
+    acknowledged(cache, keys.map(set).collect()).await
 }
 
 async fn delete(cache: &Cache, keys: impl Iterator<Item = usize>) -> Result<()> {
     let del = |key: usize| -> Command { ["DEL".to_owned(), format!("kept:{key}")].to_vec() };
-    all(cache, keys.map(del).collect()).await
+    acknowledged(cache, keys.map(del).collect()).await
 }
 
-/// Every command is acknowledged.
-async fn all(cache: &Cache, commands: Vec<Command>) -> Result<()> {
-    let mut refused = None;
-    let mut connection = Connection::open(cache.service_address().await?).await?;
-    connection
-        .exchange(&commands, |_, reply| {
-            if let Reply::Error(text) = reply {
-                refused = Some(text.to_string());
-            }
-        })
-        .await?;
-    ensure!(refused.is_none(), "a command answered {refused:?}");
-    Ok(())
+async fn acknowledged(cache: &Cache, commands: Vec<Command>) -> Result<()> {
+    Connection::open(cache.service_address().await?).await?.acknowledged(&commands).await
 }
 
 /// Every key is there, or is not, as `lives` says.
