@@ -12,7 +12,7 @@ use rand::RngExt;
 
 use crate::{
     cluster::{Cluster, PARTITIONS},
-    invariants::{Finding, judge, linearizable, one_table},
+    invariants::{Finding, judge, linearizable, one_table, planned_moves_are_not_felt},
     ledger::{Found, Ledger, MAPS, Name, Outcome, Read, Rules, Write},
     linearizability::Command,
     queue::{Arrival, Event},
@@ -216,6 +216,8 @@ impl Cluster {
         }
         self.trace
             .say(self.now, || format!("node-{} refuses {:?} since {}: {text}", asked.node, asked.name, asked.since));
+        let what = format!("{:?}, asked of node-{} at {},", asked.name, asked.node, asked.since);
+        self.find(planned_moves_are_not_felt::check(self, &what, text));
         self.clients.refusals.push(text.to_owned());
         let unknown = text.starts_with("OUTCOMEUNKNOWN");
         if let Some(place) = asked.operation {

@@ -113,8 +113,10 @@ const PLANNED: [(&str, Strike); 4] = [
     ("drain turned back", Cluster::turned_back_drain),
     ("join", Cluster::join),
 ];
+/// A fault that planned moves come with too, by its name.
+pub(crate) const BROKEN_STREAM: &str = "broken stream";
 const NOISE: [(&str, Strike); 3] = [
-    ("broken stream", Cluster::broken_streams),
+    (BROKEN_STREAM, Cluster::broken_streams),
     ("short pause", Cluster::short_pause),
     ("slow link", Cluster::slow_link),
 ];

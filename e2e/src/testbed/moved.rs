@@ -32,7 +32,9 @@ impl Moved {
                 tokio::time::sleep(BETWEEN).await;
                 let seen = look(&cache, &mut clients).await;
                 let mut counts = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.into_iter().for_each(|(pod, sent)| counts.saw(pod, sent));
+                for (pod, sent) in seen {
+                    counts.saw(pod, sent);
+                }
             }
         });
         Self { counts, task }

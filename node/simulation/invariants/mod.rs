@@ -10,6 +10,7 @@ pub(crate) mod no_read_goes_back;
 pub(crate) mod one_primary_an_epoch;
 pub(crate) mod one_table;
 pub(crate) mod only_own_values;
+pub(crate) mod planned_moves_are_not_felt;
 pub(crate) mod planned_moves_lose_nothing;
 pub(crate) mod predecessor_is_silent;
 pub(crate) mod within_limits;

@@ -3,7 +3,7 @@
 use crate::invariants::{
     copies_are_equal, copies_come_back, linearizable, no_acknowledged_write_lost, no_miss_by_a_move,
     no_old_value_returns, no_read_goes_back, one_primary_an_epoch, one_table, only_own_values,
-    planned_moves_lose_nothing, predecessor_is_silent, within_limits,
+    planned_moves_are_not_felt, planned_moves_lose_nothing, predecessor_is_silent, within_limits,
 };
 
 /// One wrong version.
@@ -272,6 +272,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "Access::Write => self.wait(Waiting { request, deadline: clock + HOLD, epoch: 0 }, effects),",
         ),
         linearizable::NAME,
+    ),
+    mutant(
+        "commands_that_come_back_wait_behind_later_ones",
+        "node/waiting.rs",
+        (
+            "matches!(waiting.request.origin, Origin::Peer { .. })",
+            "matches!(waiting.request.origin, Origin::Peer { hops: 9, .. })",
+        ),
+        planned_moves_are_not_felt::NAME,
     ),
     mutant(
         "numbers_of_forwards_come_again",

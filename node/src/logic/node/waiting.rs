@@ -1,7 +1,9 @@
 //! Requests that can be neither executed nor passed on yet: in turn, for a bounded time (rules F2, T2).
 //!
 //! Whoever has a request for a partition for which others wait, waits behind them. So requests of one connection for
-//! one partition are never executed in another order than they came in.
+//! one partition are never executed in another order than they came in. What another member has passed on stands in no
+//! order with requests of this member's own clients, and goes before them: it may be the very request that they wait
+//! for, on its way back from a former primary.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    Clock, Effects, MemberName, Millis, Node, Partition,
+    Clock, Effects, MemberName, Millis, Node, Origin, Partition,
     requests::{Moment, Request, overloaded},
 };
 use crate::logic::cluster::replica::not_begun;
@@ -118,7 +120,8 @@ impl Node {
         let full = self.waiting.is_full();
         let refused = self.waiting.change(partition, |queue| {
             // Those before it may have been served meanwhile.
-            let waiting = if queue.is_empty() { self.serve(waiting, moment, effects).err()? } else { waiting };
+            let first = queue.is_empty() || (is_passed_on(&waiting) && !queue.iter().any(is_passed_on));
+            let waiting = if first { self.serve(waiting, moment, effects).err()? } else { waiting };
             if full {
                 return Some(waiting);
             }
@@ -154,11 +157,16 @@ impl Node {
         let mut overdue = Vec::new();
         self.waiting.change(partition, |queue| {
             // First what can be served, also late: where this process itself stood still, nobody else is to blame.
-            while let Some(first) = queue.pop_front() {
-                if let Err(first) = self.serve(first, moment, effects) {
-                    queue.push_front(first);
-                    break;
+            let (passed_on, own): (VecDeque<Waiting>, VecDeque<Waiting>) =
+                std::mem::take(queue).into_iter().partition(is_passed_on);
+            for mut turn in [passed_on, own] {
+                while let Some(first) = turn.pop_front() {
+                    if let Err(first) = self.serve(first, moment, effects) {
+                        turn.push_front(first);
+                        break;
+                    }
                 }
+                queue.append(&mut turn);
             }
             overdue.extend(extract_overdue(queue, clock.now));
         });
@@ -167,6 +175,10 @@ impl Node {
             self.reply(waiting.request.origin, reply, effects);
         }
     }
+}
+
+fn is_passed_on(waiting: &Waiting) -> bool {
+    matches!(waiting.request.origin, Origin::Peer { .. })
 }
 
 /// Behind those that came before it: it may have been sent to another member meanwhile and come back.
