@@ -25,6 +25,7 @@ mod mutants;
 mod network;
 mod observer;
 mod operator;
+mod pauses;
 mod queue;
 mod registers;
 mod scenarios;

@@ -69,14 +69,13 @@ impl Node {
             if self.reachable(control, name, generation, now) {
                 return false;
             }
+            let pulse = control.pulses.get(name).filter(|pulse| pulse.generation == generation);
+            let hello = control.heard.get(name).filter(|heard| heard.hello.generation == generation);
+            let contact = pulse.map(|pulse| pulse.heard).max(hello.map(|heard| heard.at));
             match control.detector.get(name) {
-                Some((known, up)) if *known == generation => !up,
-                _ => {
-                    let pulse = control.pulses.get(name).filter(|pulse| pulse.generation == generation);
-                    let hello = control.heard.get(name).filter(|heard| heard.hello.generation == generation);
-                    let contact = pulse.map(|pulse| pulse.heard).max(hello.map(|heard| heard.at));
-                    now >= contact.unwrap_or(control.member_since).max(control.member_since) + suspicion * 5
-                }
+                // A suspicion may have begun before the member was last heard on a stream.
+                Some((known, up)) if *known == generation => !up && contact.is_none_or(|at| now >= at + suspicion),
+                _ => now >= contact.unwrap_or(control.member_since).max(control.member_since) + suspicion * 5,
             }
         };
         let others = table.live().filter(|member| member.name != *self.name());
