@@ -29,7 +29,7 @@ test: ## Run every test. A local cluster that is up is used and left up.
 sim: ## Play 10,000 simulated histories. HISTORIES=n plays n; SEED=n replays one with a trace, KEY=k with that key's.
 	@cargo test --quiet $(PROFILE) --workspace --test simulation -- --nocapture histories::
 
-sim-mutants: ## Show which wrong versions of the logic the simulation catches. ONLY=name plays some.
+sim-mutants: ## Show which wrong versions of the logic the simulation catches. ONLY=part,part plays those named so.
 	@cargo test --quiet $(PROFILE) --workspace --test simulation -- --nocapture --include-ignored mutants::
 
 cluster-up: build ## Make the cluster.

@@ -217,7 +217,7 @@ impl Cluster {
         self.trace
             .say(self.now, || format!("node-{} refuses {:?} since {}: {text}", asked.node, asked.name, asked.since));
         let what = format!("{:?}, asked of node-{} at {},", asked.name, asked.node, asked.since);
-        self.find(planned_moves_are_not_felt::check(self, &what, text));
+        self.find(planned_moves_are_not_felt::check(self.class, &what, text));
         self.clients.refusals.push(text.to_owned());
         let unknown = text.starts_with("OUTCOMEUNKNOWN");
         if let Some(place) = asked.operation {

@@ -20,7 +20,7 @@ use crate::{
     disk::Disks,
     faults::Faults,
     figures::Figures,
-    invariants::{Finding, copies_come_back, one_table, within_limits},
+    invariants::{Finding, copies_come_back, one_table, predecessor_is_silent, within_limits},
     ledger::MAPS,
     network::{Network, PLACES, deadlines},
     observer::Observer,
@@ -382,6 +382,7 @@ impl Cluster {
         if opens {
             self.network.open(from, to, ends);
             self.note(|| format!("stream node-{from} to node-{to} is up"));
+            self.arrive(to, Generation(ends.1), Arrival::StreamFrom(from));
             self.arrive(from, Generation(ends.0), Arrival::StreamUp(to));
         }
     }
@@ -392,6 +393,11 @@ impl Cluster {
             self.note(|| format!("stream node-{from} to node-{to} broke"));
             if let Some(start) = self.places[from].as_deref().map(|process| process.generation) {
                 self.arrive(from, start, Arrival::StreamDown(to));
+            }
+            let start = self.places[to].as_deref().map(|process| process.generation);
+            if let Some(start) = start.filter(|_| self.network.passes(from, to)) {
+                let at = self.now + self.rng.random_range(0..50);
+                self.later(at, Event::At(to, start, Arrival::StreamFrom(from)));
             }
         }
     }
@@ -464,6 +470,7 @@ impl Cluster {
         match arrival {
             Arrival::StreamUp(peer) => process.node.stream_up(&names[peer], clock, &mut effects),
             Arrival::StreamDown(peer) => process.node.stream_down(&names[peer], clock, &mut effects),
+            Arrival::StreamFrom(peer) => process.node.replies_lost(&names[peer], clock, &mut effects),
             Arrival::Verdict(about, which, up) if up => {
                 process.node.member_up(&names[about], which, clock, &mut effects)
             }
@@ -537,6 +544,9 @@ impl Cluster {
         self.find(finding);
         let emptied = std::mem::take(&mut self.observer.emptied);
         self.clients.wiped(&emptied, self.now);
+        if !self.observer.amnesia {
+            self.find(predecessor_is_silent::check(self));
+        }
     }
 
     // ---- what others ask

@@ -113,10 +113,8 @@ const PLANNED: [(&str, Strike); 4] = [
     ("drain turned back", Cluster::turned_back_drain),
     ("join", Cluster::join),
 ];
-/// A fault that planned moves come with too, by its name.
-pub(crate) const BROKEN_STREAM: &str = "broken stream";
 const NOISE: [(&str, Strike); 3] = [
-    (BROKEN_STREAM, Cluster::broken_streams),
+    ("broken stream", Cluster::broken_streams),
     ("short pause", Cluster::short_pause),
     ("slow link", Cluster::slow_link),
 ];
@@ -382,7 +380,8 @@ impl Cluster {
     }
 
     fn false_verdict(&mut self) -> bool {
-        let Some(victim) = self.victim().filter(|_| !self.shape.gossip) else { return false };
+        // Whoever is taken for dead begins anew, with empty memory.
+        let Some(victim) = (!self.shape.gossip).then(|| self.out()).flatten() else { return false };
         let Some(start) = self.process(victim).map(|process| process.generation) else { return false };
         self.verdicts(victim, start, false, 0..500);
         self.verdicts(victim, start, true, 600..1500);

@@ -159,7 +159,7 @@ impl Entry {
         let after = |w: &&Write| w.outcome != Outcome::Refused && w.asked <= by && w.latest() >= write.asked;
         rules.evicts
             || expired(write)
-            || self.wiped.iter().any(|at| *at < by)
+            || self.wiped.iter().any(|at| *at <= by)
             || self.writes.iter().filter(after).any(|w| w.value.is_none() || expired(w))
     }
 

@@ -13,6 +13,8 @@ use crate::{disk::Write, ledger::Name};
 pub(crate) enum Arrival {
     StreamUp(usize),
     StreamDown(usize),
+    /// A stream of that peer to this node began or ended.
+    StreamFrom(usize),
     /// From whom, the stream's number, both ends, and the messages.
     Frame(usize, u64, (u64, u64), Vec<Message>),
     Datagram(Bytes),

@@ -79,12 +79,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_acknowledged_write_lost::NAME,
     ),
     mutant(
-        "claim_of_an_older_epoch_accepted",
-        "cluster/next_table.rs",
-        ("if assignment.epoch != claim.epoch {", "if assignment.epoch < claim.epoch {"),
-        no_acknowledged_write_lost::NAME,
-    ),
-    mutant(
         "gap_ignored",
         "cluster/replica/following.rs",
         (
@@ -161,6 +155,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "old_owner_goes_on",
         "cluster/replica/commands.rs",
         ("if primary.frozen.is_some() {", "if primary.frozen == Some(Millis(0)) {"),
+        predecessor_is_silent::NAME,
+    ),
+    mutant(
+        "left_out_and_still_answering",
+        "node/control.rs",
+        (
+            "let resigned = control.said_goodbye || control.voter",
+            "let resigned = control.said_goodbye && control.voter",
+        ),
         predecessor_is_silent::NAME,
     ),
     mutant(
@@ -283,15 +286,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         planned_moves_are_not_felt::NAME,
     ),
     mutant(
+        "lost_replies_not_noticed",
+        "node/mod.rs",
+        (
+            "self.outbox(peer).unheard();\n        self.forwards_broke(peer, clock, effects);",
+            "self.outbox(peer).unheard();",
+        ),
+        planned_moves_are_not_felt::NAME,
+    ),
+    mutant(
         "numbers_of_forwards_come_again",
         "node/forwards.rs",
         ("let id = forwards.next.wrapping_add(1);", "let id = forwards.next.wrapping_add(1) % 4;"),
-        only_own_values::NAME,
-    ),
-    mutant(
-        "maps_share_their_keys",
-        "store/mod.rs",
-        ("|node| node.is(id, key)", "|node| node.is(node.map(), key) || node.is(id, key)"),
         only_own_values::NAME,
     ),
 ];

@@ -128,6 +128,7 @@ fn speaker<T>(request: &Request<T>) -> Result<(MemberName, Generation), Status> 
 
 async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mut incoming: Streaming<Frame>) {
     runtime.links().heard(name);
+    let _incoming = Incoming::new(runtime, name);
     let mut first = true;
     while let Ok(Some(frame)) = incoming.message().await {
         let mut effects = Effects::default();
@@ -149,6 +150,30 @@ async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mu
         for datagram in frame.datagrams {
             runtime.gossip(gossip::Event::Relayed(datagram));
         }
+    }
+}
+
+/// A stream of a peer to this node, from its beginning to its end, whichever way it ends.
+struct Incoming<'a> {
+    runtime: &'a Runtime,
+    peer: &'a MemberName,
+}
+
+impl<'a> Incoming<'a> {
+    fn new(runtime: &'a Runtime, peer: &'a MemberName) -> Self {
+        let incoming = Self { runtime, peer };
+        incoming.replies_lost();
+        incoming
+    }
+
+    fn replies_lost(&self) {
+        self.runtime.with_effects(|node, clock, _, effects| node.replies_lost(self.peer, clock, effects));
+    }
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        self.replies_lost();
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct Control {
     pub(super) highest_seen: u64,
     /// The last table heard of that leaves this member out and may be in force.
     pub(super) left_out_by: Option<Epoch>,
+    /// This member has told the others that it is gone.
+    pub(super) said_goodbye: bool,
     /// A table in force and wishes for which there is nothing to propose.
     pub(super) considered: Option<(Epoch, Wishes)>,
     pub(super) handed_over: HandedOver,
@@ -111,6 +113,7 @@ impl Control {
             proposal_sent: now,
             highest_seen: 0,
             left_out_by: None,
+            said_goodbye: false,
             considered: None,
             handed_over: HandedOver::new(),
             taking: None,
@@ -265,7 +268,11 @@ impl Node {
         let control = &mut *guard;
         self.handle(control, from, generation, message, clock, effects);
         self.loop_back(control, clock, effects);
-        let _ = random;
+        drop(guard);
+        // Who waited for a table need not wait for the next tick too.
+        if effects.table_changed {
+            self.tick_waiting(clock, random, effects);
+        }
     }
 
     /// Messages of this member to itself.
@@ -403,12 +410,22 @@ impl Node {
     }
 
     pub(super) fn renew_lease(&self, control: &Control) {
+        // Who has said goodbye, or has taken a table that leaves it out, answers nothing any more: others count on that.
+        let resigned = control.said_goodbye || control.voter.taken().is_some_and(|table| !self.lives_in(table));
         let until = control
             .voter
             .in_force()
-            .filter(|table| self.lives_in(table))
+            .filter(|table| !resigned && self.lives_in(table))
             .and_then(|table| control.pulses.lease_until(table, self.name(), self.config.timing.lease));
         self.lease_until.store(until.map_or(0, |until| until.0), Ordering::Release);
+    }
+
+    /// Ends the lease for good: no command is under way any more either.
+    pub(super) fn resign(&self, control: &Control) {
+        self.renew_lease(control);
+        for replica in &self.replicas {
+            drop(replica.lock());
+        }
     }
 
     // ---- time

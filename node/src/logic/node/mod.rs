@@ -37,7 +37,7 @@ use super::{
     cluster::{
         member::{Generation, Member, MemberId, MemberName},
         message::{Forward, Forwarded, Message},
-        replica::{CHUNK_BYTES, Due, Replica},
+        replica::{CHUNK_BYTES, Due, Replica, Standing},
         table::{Live, Table},
     },
     keyspace::Partition,
@@ -267,6 +267,13 @@ impl Node {
         self.counters.rejected_callers.store(rejected_callers, Ordering::Relaxed);
     }
 
+    /// Whether a command for the partition would be executed here at `now`. At no time two members may do that (rules T2,
+    /// W7).
+    pub fn serves(&self, partition: Partition, now: Millis) -> bool {
+        now.0 < self.lease_until.load(Ordering::Acquire)
+            && self.replicas[partition.index()].lock().stands(now) == Standing::Serving
+    }
+
     // ---- streams
 
     fn outbox(&self, peer: &MemberName) -> Arc<Outbox> {
@@ -301,6 +308,12 @@ impl Node {
         for replica in &self.replicas {
             replica.lock().stream_broke(peer);
         }
+        self.forwards_broke(peer, clock, effects);
+    }
+
+    /// A stream of a peer to this member began or ended: replies that were under way on a former one do not come any more.
+    pub fn replies_lost(&self, peer: &MemberName, clock: Clock, effects: &mut Effects) {
+        self.outbox(peer).unheard();
         self.forwards_broke(peer, clock, effects);
     }
 

@@ -54,6 +54,11 @@ impl Outbox {
         self.inner.lock().heard = true;
     }
 
+    /// Nothing was heard on the newest stream of the peer yet.
+    pub(super) fn unheard(&self) {
+        self.inner.lock().heard = false;
+    }
+
     /// A command can go to the peer, and the answer can come back.
     pub(super) fn answers(&self) -> bool {
         let inner = self.inner.lock();

@@ -73,6 +73,9 @@ impl Node {
                     leases_until: granted.max(forgotten).unwrap_or_default(),
                 });
                 control.volume.write(table, clock.now, effects);
+                if !self.lives_in(table) {
+                    self.resign(control);
+                }
                 self.finish_taking(control, clock, effects);
             }
         }

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use mizuya_wire::{quorum::MemberQuorum, settings::Environment};
 
 use super::*;
-use crate::logic::cluster::replica::Standing;
 
 const PARTITIONS: u16 = 16;
 
@@ -142,11 +141,7 @@ impl Net {
 
     /// Who answers for a partition now.
     fn serving(&self, partition: Partition) -> Vec<&MemberName> {
-        let serves = |node: &Node| {
-            let leased = self.clock.now.0 < node.lease_until.load(Ordering::Acquire);
-            leased && node.replicas[partition.index()].lock().standing(self.clock.now) == Standing::Serving
-        };
-        self.nodes.iter().filter(|(node, ..)| serves(node)).map(|(_, name, _)| name).collect()
+        self.nodes.iter().filter(|(node, ..)| node.serves(partition, self.clock.now)).map(|(_, name, _)| name).collect()
     }
 }
 

@@ -25,24 +25,29 @@ pub enum Standing {
 }
 
 impl Replica {
-    /// Whether commands are executed here at `now`.
+    /// Whether commands are executed here at `now`; if so, this primary has begun.
     pub fn standing(&mut self, now: Millis) -> Standing {
-        let last = self.last;
-        let Role::Primary(primary) = &mut self.role else { return Standing::Elsewhere };
+        let standing = self.stands(now);
+        if let Role::Primary(primary) = &mut self.role
+            && standing == Standing::Serving
+            && primary.begin != Begin::Now
+        {
+            primary.begin = Begin::Now;
+            primary.acknowledged = self.last.sequence;
+        }
+        standing
+    }
+
+    /// Whether commands would be executed here at `now`.
+    pub fn stands(&self, now: Millis) -> Standing {
+        let Role::Primary(primary) = &self.role else { return Standing::Elsewhere };
         if primary.frozen.is_some() {
             return Standing::Elsewhere;
         }
-        if let Begin::At(version, time) = primary.begin
-            && last < version
-            && now < time
-        {
-            return Standing::Beginning(time);
+        match primary.begin {
+            Begin::At(version, time) if self.last < version && now < time => Standing::Beginning(time),
+            _ => Standing::Serving,
         }
-        if primary.begin != Begin::Now {
-            primary.begin = Begin::Now;
-            primary.acknowledged = last.sequence;
-        }
-        Standing::Serving
     }
 
     /// Replies that have waited for copies for too long.

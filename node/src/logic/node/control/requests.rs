@@ -65,6 +65,11 @@ impl Node {
         } else {
             Change::SetState(self.name().clone(), State::Away)
         };
+        {
+            let mut control = self.control.lock();
+            control.said_goodbye = true;
+            self.resign(&control);
+        }
         self.change(change, clock);
     }
 
