@@ -25,7 +25,7 @@ use crate::crd::{
 const MAX_PROBLEMS: usize = 16;
 /// Longest message of a condition that Kubernetes takes is 32,768; nobody reads that much.
 const MAX_MESSAGE: usize = 1_000;
-/// Figures are written at most this often (rule O22).
+/// Figures are written at most this often (rule O22), and when the spec was just reached: then the status is written anyway.
 const FIGURES_EVERY_SECONDS: i64 = 60;
 /// And only on a change of this share, in percent.
 const FIGURES_CHANGE_PERCENT: u64 = 5;
@@ -189,19 +189,20 @@ fn figures(observed: &Observed, plan: &Plan, before: &CacheClusterStatus) -> Opt
         evictions: sum(|t| t.evictions) as i64,
         at: Time(observed.now),
     };
+    let reached_now = before.progress.is_some() && plan.say == Say::Reached;
     match &before.figures {
-        Some(old) if !worth_writing(old, &fresh) => Some(old.clone()),
+        Some(old) if !worth_writing(old, &fresh, reached_now) => Some(old.clone()),
         _ => Some(fresh),
     }
 }
 
-fn worth_writing(old: &Figures, new: &Figures) -> bool {
+fn worth_writing(old: &Figures, new: &Figures, reached_now: bool) -> bool {
     let moved = |old: i64, new: i64| {
         let (old, new) = (old.max(0) as u64, new.max(0) as u64);
         old.abs_diff(new) * 100 > old * FIGURES_CHANGE_PERCENT
     };
     let percent = |percent: Option<i32>| i64::from(percent.unwrap_or(-1));
-    let due = new.at.0.as_second() - old.at.0.as_second() >= FIGURES_EVERY_SECONDS;
+    let due = reached_now || new.at.0.as_second() - old.at.0.as_second() >= FIGURES_EVERY_SECONDS;
     due && (moved(old.keys, new.keys)
         || moved(old.bytes, new.bytes)
         || moved(old.max_bytes, new.max_bytes)
@@ -490,4 +491,28 @@ fn is_trouble(reason: &str) -> bool {
     ["ImagePull", "ErrImage", "CrashLoop", "CreateContainer", "Unschedulable", "StepFailed", "NodesDoNotAnswer"]
         .iter()
         .any(|trouble| reason.contains(trouble))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_written_seldom_and_when_the_spec_was_just_reached() {
+        let figures = |keys: i64, second: i64| Figures {
+            keys,
+            bytes: 0,
+            max_bytes: 0,
+            memory: String::new(),
+            hit_percent: None,
+            evictions: 0,
+            at: Time(Timestamp::from_second(second).unwrap()),
+        };
+        let old = figures(1_000, 0);
+        assert!(!worth_writing(&old, &figures(2_000, 59), false));
+        assert!(worth_writing(&old, &figures(2_000, 60), false));
+        assert!(!worth_writing(&old, &figures(1_050, 3_600), false));
+        assert!(worth_writing(&old, &figures(2_000, 1), true));
+        assert!(!worth_writing(&old, &figures(1_000, 1), true));
+    }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Clock, Effects, Millis, Node, Origin, Partition, Replica, Reply, Ticket, waiting::Waiting};
 use crate::logic::{
-    cluster::replica::{HOLD, Standing},
+    cluster::replica::{HOLD, Standing, not_begun},
     commands::{self, Access, Context},
     store::{Cause, Op},
 };
@@ -53,13 +53,8 @@ impl Node {
         effects: &mut Effects,
     ) -> Option<Reply> {
         let routing = self.routing.load();
-        let Some(table) = &routing.table else {
-            return Some(Reply::Error(
-                "LOADING the node is not a member of a cluster yet; /readyz says why".to_owned(),
-            ));
-        };
         let (origin, moment) = (Origin::Client(ticket), Moment { clock, random });
-        let here = table.assignment(partition).primary() == routing.me;
+        let here = routing.table.as_ref().is_some_and(|table| table.assignment(partition).primary() == routing.me);
         let deadline = clock + HOLD;
         let waiting =
             |deadline| Waiting { request: self.request(origin.clone(), partition, words.to_vec()), deadline, epoch: 0 };
@@ -214,14 +209,20 @@ impl Node {
         }
     }
 
-    /// The answer below the member quorum (rule Q2).
-    pub(super) fn cluster_quorum(&self, clock: Clock) -> Option<Reply> {
-        (clock.now.0 >= self.lease_until.load(Ordering::Acquire)).then(|| {
-            let quorum = self.routing.load().table.as_ref().map_or(1, |table| table.quorum);
-            Reply::Error(format!(
-                "CLUSTERQUORUM fewer than {quorum} members reach each other; see the status page or admin status"
-            ))
-        })
+    /// The answer to a command that has waited for too long: this node is no member yet, is below the member quorum (rule
+    /// Q2), or nobody can answer for the partition.
+    pub(super) fn not_in_time(&self, partition: Partition, clock: Clock) -> Reply {
+        let routing = self.routing.load();
+        let Some(table) = &routing.table else {
+            return Reply::Error("LOADING the node is not a member of a cluster yet; /readyz says why".to_owned());
+        };
+        if clock.now.0 < self.lease_until.load(Ordering::Acquire) {
+            return not_begun(partition);
+        }
+        Reply::Error(format!(
+            "CLUSTERQUORUM fewer than {} members reach each other; see the status page or admin status",
+            table.quorum
+        ))
     }
 }
 

@@ -16,7 +16,6 @@ use super::{
     Clock, Effects, MemberName, Millis, Node, Origin, Partition,
     requests::{Moment, Request, overloaded},
 };
-use crate::logic::cluster::replica::not_begun;
 
 /// Most requests that wait, over all partitions.
 const MAX_WAITING: usize = 65_536;
@@ -171,7 +170,7 @@ impl Node {
             overdue.extend(extract_overdue(queue, clock.now));
         });
         for waiting in overdue {
-            let reply = self.cluster_quorum(clock).unwrap_or_else(|| not_begun(partition));
+            let reply = self.not_in_time(partition, clock);
             self.reply(waiting.request.origin, reply, effects);
         }
     }
