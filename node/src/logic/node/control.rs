@@ -420,7 +420,7 @@ impl Node {
         self.lease_until.store(until.map_or(0, |until| until.0), Ordering::Release);
     }
 
-    /// Ends the lease for good: no command is under way any more either.
+    /// Ends the lease of a member that has resigned: afterwards no command is under way any more either.
     pub(super) fn resign(&self, control: &Control) {
         self.renew_lease(control);
         for replica in &self.replicas {

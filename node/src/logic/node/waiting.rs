@@ -180,10 +180,13 @@ fn is_passed_on(waiting: &Waiting) -> bool {
     matches!(waiting.request.origin, Origin::Peer { .. })
 }
 
-/// Behind those that came before it: it may have been sent to another member meanwhile and come back.
+/// Behind those of its kind that came before it, and before those that came later: it may have been sent to another
+/// member meanwhile and come back.
 fn put(queue: &mut VecDeque<Waiting>, waiting: Waiting) {
-    let place = queue.iter().rposition(|other| other.request.order <= waiting.request.order);
-    queue.insert(place.map_or(0, |place| place + 1), waiting);
+    let alike = |other: &Waiting| is_passed_on(other) == is_passed_on(&waiting);
+    let before = queue.iter().rposition(|other| alike(other) && other.request.order <= waiting.request.order);
+    let place = before.map(|place| place + 1).or_else(|| queue.iter().position(alike));
+    queue.insert(place.unwrap_or(queue.len()), waiting);
 }
 
 fn extract_overdue(queue: &mut VecDeque<Waiting>, now: Millis) -> Vec<Waiting> {
@@ -191,4 +194,33 @@ fn extract_overdue(queue: &mut VecDeque<Waiting>, now: Millis) -> Vec<Waiting> {
     *queue = rest;
     let overdue: VecDeque<Waiting> = overdue;
     overdue.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(order: u64, passed_on: bool) -> Waiting {
+        let peer = Origin::Peer { name: MemberName::from("b"), id: order, hops: 1 };
+        let client = Origin::Client(super::super::Ticket { connection: 1, request: order, part: 0 });
+        let origin = if passed_on { peer } else { client };
+        let request = Request { origin, partition: Partition(0), words: Vec::new(), order, third: false };
+        Waiting { request, deadline: Millis(0), epoch: 0 }
+    }
+
+    #[test]
+    fn what_comes_back_goes_before_those_of_its_kind_that_came_later() {
+        // What was passed on may stand before requests of own clients that came earlier.
+        let mut queue: VecDeque<Waiting> =
+            [(10, true), (12, true), (5, false), (7, false)].map(|(o, p)| waiting(o, p)).into();
+        for (order, passed_on) in [(8, true), (6, false), (11, true), (4, false), (13, true), (9, false)] {
+            put(&mut queue, waiting(order, passed_on));
+        }
+        let orders = |passed_on: bool| -> Vec<u64> {
+            let alike = queue.iter().filter(|waiting| is_passed_on(waiting) == passed_on);
+            alike.map(|waiting| waiting.request.order).collect()
+        };
+        assert_eq!(orders(true), [8, 10, 11, 12, 13]);
+        assert_eq!(orders(false), [4, 5, 6, 7, 9]);
+    }
 }
