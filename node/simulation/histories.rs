@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
@@ -116,33 +117,40 @@ fn attempt(seed: u64, trace: Trace) -> Result<Played, Finding> {
     })
 }
 
-/// Plays the histories of these seeds on all cores, until `enough` of what was found.
-pub(crate) fn play_all(first: u64, count: u64, enough: impl Fn(&Finding) -> bool + Sync) -> Run {
-    let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
-    let run = Mutex::new(Run::default());
+/// Goes through seeds on all cores, until `enough` says of one that no more are wanted.
+pub(crate) fn on_all_cores(seeds: Range<u64>, enough: impl Fn(u64) -> bool + Sync) {
+    let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
+                    if seed >= seeds.end {
                         break;
                     }
-                    let played = attempt(seed, Trace::default());
-                    let mut run = run.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    match played {
-                        Ok(played) => run.add(seed, played),
-                        Err(finding) => drop(run.findings.insert(seed, finding)),
-                    }
-                    if run.findings.get(&seed).is_some_and(&enough) {
+                    if enough(seed) {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
             });
         }
+    });
+}
+
+/// Plays the histories of these seeds on all cores, until `enough` of what was found.
+pub(crate) fn play_all(first: u64, count: u64, enough: impl Fn(&Finding) -> bool + Sync) -> Run {
+    let run = Mutex::new(Run::default());
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    on_all_cores(first..first + count, |seed| {
+        let played = attempt(seed, Trace::default());
+        let mut run = run.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match played {
+            Ok(played) => run.add(seed, played),
+            Err(finding) => drop(run.findings.insert(seed, finding)),
+        }
+        run.findings.get(&seed).is_some_and(&enough)
     });
     std::panic::set_hook(hook);
     run.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)

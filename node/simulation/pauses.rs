@@ -1,20 +1,14 @@
 //! The detector that ships, over datagrams that get lost: whoever stands still for less than the suspicion time is not
 //! declared down (rule T10).
 
-use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
-};
+use std::sync::Mutex;
 
 use mizuya_wire::settings::Environment;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     cluster::Cluster,
-    histories::{HISTORIES, number},
+    histories::{HISTORIES, number, on_all_cores},
     shape::{Class, Shape},
     trace::Trace,
 };
@@ -54,22 +48,13 @@ fn declared_down(seed: u64, longest: u64, trace: Trace) -> Option<String> {
 
 #[test]
 fn who_stands_still_for_less_than_the_suspicion_time_is_not_declared_down() {
-    let (next, count) = (AtomicU64::new(0), number("HISTORIES").unwrap_or(HISTORIES));
     let found = Mutex::new(None);
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while found.lock().unwrap().is_none() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
-                        break;
-                    }
-                    if declared_down(seed, suspicion(), Trace::default()).is_some() {
-                        *found.lock().unwrap() = Some((seed, declared_down(seed, suspicion(), Trace::kept())));
-                    }
-                }
-            });
+    on_all_cores(0..number("HISTORIES").unwrap_or(HISTORIES), |seed| {
+        let failed = declared_down(seed, suspicion(), Trace::default()).is_some();
+        if failed {
+            *found.lock().unwrap() = Some((seed, declared_down(seed, suspicion(), Trace::kept())));
         }
+        failed
     });
     if let Some((seed, story)) = found.into_inner().unwrap() {
         panic!("seed {seed}: {}", story.unwrap_or_default());

@@ -79,6 +79,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_acknowledged_write_lost::NAME,
     ),
     mutant(
+        "claim_of_an_older_epoch_accepted",
+        "cluster/next_table.rs",
+        ("if assignment.epoch != claim.epoch {", "if assignment.epoch < claim.epoch {"),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
         "gap_ignored",
         "cluster/replica/following.rs",
         (
@@ -298,6 +304,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "numbers_of_forwards_come_again",
         "node/forwards.rs",
         ("let id = forwards.next.wrapping_add(1);", "let id = forwards.next.wrapping_add(1) % 4;"),
+        only_own_values::NAME,
+    ),
+    mutant(
+        "maps_share_their_keys",
+        "store/mod.rs",
+        ("|node| node.is(id, key)", "|node| node.is(node.map(), key) || node.is(id, key)"),
         only_own_values::NAME,
     ),
 ];

@@ -24,6 +24,18 @@ impl Net {
         let reply = self.nodes[through].0.submit(ticket, partition, &words, self.clock, 1, effects);
         effects.replies.extend(reply.map(|reply| (ticket, reply)));
     }
+
+    /// Waits for the answers to `count` commands, the first ones of which are there, and returns all in the order of the
+    /// commands.
+    fn answers(&mut self, mut replies: Vec<(Ticket, Reply)>, count: u64, within: Duration) -> Vec<Reply> {
+        let limit = self.clock.now + within;
+        while replies.len() < count as usize {
+            assert!(self.clock.now < limit, "{replies:?}");
+            replies.extend(self.step().replies);
+        }
+        replies.sort_by_key(|(ticket, _)| ticket.request);
+        replies.into_iter().map(|(_, reply)| reply).collect()
+    }
 }
 
 /// Repeatable choices.
@@ -99,19 +111,13 @@ fn no_request_overtakes_another_of_its_connection_when_the_way_to_the_primary_ch
                 }
             }
         }
-        let limit = net.clock.now + Duration::from_secs(20);
-        while effects.replies.len() < count as usize {
-            assert!(net.clock.now < limit, "{:?}", effects.replies);
-            effects.replies.extend(net.step().replies);
-        }
-        effects.replies.sort_by_key(|(ticket, _)| ticket.request);
-        let numbers: Vec<i64> = effects
-            .replies
+        let replies = net.answers(effects.replies, count, Duration::from_secs(20));
+        let numbers: Vec<i64> = replies
             .iter()
-            .filter_map(|(_, reply)| if let Reply::Integer(number) = reply { Some(*number) } else { None })
+            .filter_map(|reply| if let Reply::Integer(number) = reply { Some(*number) } else { None })
             .collect();
         assert!(numbers.is_sorted(), "seed {seed}: {numbers:?}");
-        assert!(numbers.len() > count as usize / 2, "seed {seed}: {:?}", effects.replies);
+        assert!(numbers.len() > count as usize / 2, "seed {seed}: {replies:?}");
     }
 }
 
@@ -139,14 +145,7 @@ fn a_primary_that_moves_while_commands_are_on_their_way_is_not_felt() {
                 }
             }
         }
-        let limit = net.clock.now + Duration::from_secs(10);
-        while effects.replies.len() < count as usize {
-            assert!(net.clock.now < limit, "{:?}", effects.replies);
-            effects.replies.extend(net.step().replies);
-        }
-        effects.replies.sort_by_key(|(ticket, _)| ticket.request);
-        let replies: Vec<&Reply> = effects.replies.iter().map(|(_, reply)| reply).collect();
         let wanted: Vec<Reply> = (1..=count as i64).map(Reply::Integer).collect();
-        assert_eq!(replies, wanted.iter().collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(net.answers(effects.replies, count, Duration::from_secs(10)), wanted, "seed {seed}");
     }
 }
