@@ -131,8 +131,12 @@ fn catch(mutant: &Mutant, program: &Path) -> (bool, String) {
         .expect("the program of a mutant runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let caught = text.lines().find_map(|line| line.strip_prefix("CAUGHT "));
-    let said = caught.or_else(|| text.lines().find_map(|line| line.strip_prefix("NOT CAUGHT ")));
-    (caught.is_some(), said.unwrap_or("it ended before it was caught").to_owned())
+    let missed = || {
+        let told = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
+        Some(format!("{}  {}", told("NOT CAUGHT ")?, told("found: ")?))
+    };
+    let said = caught.map(str::to_owned).or_else(missed);
+    (caught.is_some(), said.unwrap_or_else(|| "it ended before it was caught".to_owned()))
 }
 
 #[test]

@@ -42,7 +42,7 @@ use crate::logic::{
         member::{Generation, MemberName},
         table::Live,
     },
-    commands::{self, Context},
+    commands::{self, Context, table},
     keyspace::Partition,
     node::{Config, Effects, Identity, Level, Node, Notice, Ticket},
     resp::Reply,
@@ -264,7 +264,8 @@ impl Runtime {
     fn answer_as_empty(&self, batch: &Batch, words: &[Bytes]) -> Reply {
         let default_map = Bytes::from(self.settings.dmap_name.clone());
         let context = Context { clock: batch.clock, random: batch.random, default_map: &default_map };
-        commands::execute(words, &mut Store::new(0), &context).reply
+        let empty = |command| commands::execute(command, words, &mut Store::new(0), &context).reply;
+        table::command(words).map_or_else(|error| error, empty)
     }
 
     /// Calls the node and carries out what it wants done.

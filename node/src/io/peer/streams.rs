@@ -33,6 +33,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Windows of HTTP/2: how much may be on its way without an answer.
 const WINDOW_BYTES: u32 = 4 << 20;
 
+/// Between two looks at whether existing entries may go on.
+const PACE: Duration = Duration::from_millis(2);
+
 /// Why a stream ended or could not be opened.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
@@ -224,7 +227,10 @@ fn frames(
                 _ => {}
             }
             // A wake that came meanwhile is kept.
-            link.wake.notified().await;
+            tokio::select! {
+                () = link.wake.notified() => {}
+                () = time::sleep(PACE), if runtime.node().builds_for(&name) => {}
+            }
         }
     })
 }

@@ -29,6 +29,7 @@ use super::{
     table::{PartitionEpoch, Version},
 };
 use crate::logic::{
+    commands::Executed,
     keyspace::Partition,
     node::Origin,
     resp::Reply,
@@ -80,6 +81,29 @@ pub struct Replica {
     kept: Option<Held>,
     /// Figures for the status: entries and bytes sent to build copies.
     pub moved: (u64, u64),
+    /// Figures for the status: commands executed here.
+    pub served: Served,
+}
+
+/// Commands that were executed. Counted where the lock is held anyway: a count that all threads share costs each of them
+/// more than the command's execution.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Served {
+    /// Executed.
+    pub commands: u64,
+    /// Keys read that were there.
+    pub hits: u64,
+    /// Keys read that were not.
+    pub misses: u64,
+}
+
+impl Served {
+    /// One more.
+    pub fn count(&mut self, executed: &Executed) {
+        self.commands += 1;
+        self.hits += u64::from(executed.hits);
+        self.misses += u64::from(executed.misses);
+    }
 }
 
 enum Role {
@@ -103,6 +127,7 @@ impl Replica {
             role: Role::None,
             kept: None,
             moved: (0, 0),
+            served: Served::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Context, Executed, errors};
+use super::{Context, Executed, Ops, errors};
 use crate::logic::{
     clock::Millis,
     resp::{Reply, integer},
@@ -31,14 +31,14 @@ pub(super) struct Call<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) store: &'a mut Store,
     map: &'a Bytes,
-    ops: Vec<Op>,
+    ops: Ops,
     hits: u32,
     misses: u32,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(name: &'static str, words: &'a [Bytes], store: &'a mut Store, context: &'a Context<'a>) -> Self {
-        Self { name, words, context, store, map: context.default_map, ops: Vec::new(), hits: 0, misses: 0 }
+        Self { name, words, context, store, map: context.default_map, ops: Ops::new(), hits: 0, misses: 0 }
     }
 
     /// Works on this map from now on instead of the default one.

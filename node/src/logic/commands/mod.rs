@@ -22,9 +22,13 @@ mod strings;
 pub mod table;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub use self::route::{MAX_KEY_BYTES, Merge, Route, route};
-use self::{call::Call, table::Place};
+use self::{
+    call::Call,
+    table::{Command, Place},
+};
 use crate::logic::{
     clock::Clock,
     resp::Reply,
@@ -54,13 +58,16 @@ pub enum Access {
     Write,
 }
 
+/// Changes of one command; most make one, which takes no memory of its own.
+pub type Ops = SmallVec<[Op; 1]>;
+
 /// What a command did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Executed {
     /// For the client.
     pub reply: Reply,
     /// To be applied in this order; empty: nothing changes.
-    pub ops: Vec<Op>,
+    pub ops: Ops,
     /// Keys read that were there.
     pub hits: u32,
     /// Keys read that were not.
@@ -69,17 +76,13 @@ pub struct Executed {
 
 /// What a command needs. Words that no command has are a read: their execution only answers an error.
 pub fn access(words: &[Bytes]) -> Access {
-    words.first().and_then(|name| table::find(name)).map_or(Access::Read, table::Command::access)
+    words.first().and_then(|name| table::find(name)).map_or(Access::Read, |command| command.access)
 }
 
-/// Executes a command on one partition. Changes nothing but the marks of use; the caller applies `ops`. The words may
-/// come from another member, so everything is checked again.
-pub fn execute(words: &[Bytes], store: &mut Store, context: &Context<'_>) -> Executed {
-    let refused = |reply| Executed { reply, ops: Vec::new(), hits: 0, misses: 0 };
-    let command = match table::command(words) {
-        Ok(command) => command,
-        Err(error) => return refused(error),
-    };
+/// Executes a command, whose words fit it, on one partition. Changes nothing but the marks of use; the caller applies
+/// `ops`.
+pub fn execute(command: &Command, words: &[Bytes], store: &mut Store, context: &Context<'_>) -> Executed {
+    let refused = |reply| Executed { reply, ops: Ops::new(), hits: 0, misses: 0 };
     let (Place::Key(run) | Place::Keys(run, _) | Place::Each(run, _) | Place::Scan(run)) = command.place else {
         return refused(errors::not_for_a_partition(command.name));
     };

@@ -23,11 +23,15 @@ pub(super) fn get(call: &mut Call<'_>) -> Outcome {
 pub(super) fn set(call: &mut Call<'_>) -> Outcome {
     let (key, value) = (call.word(1), call.word(2));
     let options = Options::parse(&call.words[3..], Taker::Set)?;
+    if options == Options::default() {
+        call.put(key, value.clone(), None);
+        return Ok(Reply::OK);
+    }
+    let old = if options.get { call.read(key) } else { call.find(key) };
     let unix = match &options.expiry {
         Expiry::At(time) => Some(time.unix(call)?),
         _ => None,
     };
-    let old = if options.get { call.read(key) } else { call.find(key) };
     let kept = old.as_ref().and_then(|found| found.expires).filter(|_| options.expiry == Expiry::Keep);
     let present = old.is_some();
     let done = options.condition.is_none_or(|condition| present == (condition == Condition::Present));

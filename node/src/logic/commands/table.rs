@@ -17,6 +17,8 @@ pub struct Command {
     pub arity: i8,
     /// As `COMMAND` shows them.
     pub flags: &'static [&'static str],
+    /// What it needs.
+    pub access: Access,
     /// Where keys are.
     pub keys: Keys,
     /// Category of its kind of data in Redis' access control, without the `@`.
@@ -87,11 +89,6 @@ impl Merging {
 }
 
 impl Command {
-    /// What it needs.
-    pub fn access(&self) -> Access {
-        if self.flags.contains(&"write") { Access::Write } else { Access::Read }
-    }
-
     fn check(&self, words: &[Bytes]) -> Result<(), Reply> {
         if fits(self.arity, words.len()) {
             return Ok(());
@@ -120,11 +117,27 @@ pub fn all() -> &'static [Command] {
 
 /// The command with this name, in any case.
 pub fn find(name: &[u8]) -> Option<&'static Command> {
-    let mut lower = [0; LONGEST_NAME];
-    lower.get_mut(..name.len())?.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    let index = NUMBERS.binary_search(&u128::from_be_bytes(lower)).ok()?;
-    COMMANDS.get(index)
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
+    let number = number(name);
+    let index = usize::from(PLACES[place(number, FACTOR)]);
+    (*NUMBERS.get(index)? == number).then(|| &COMMANDS[index])
+}
+
+/// A name in lower case as a number: comparing them costs less than comparing texts, and each request is looked up.
+const fn number(name: &[u8]) -> u128 {
+    let (mut number, mut at) = (0, 0);
+    while at < name.len() {
+        number = number << 8 | name[at].to_ascii_lowercase() as u128;
+        at += 1;
+    }
+    number
+}
+
+/// Where a number stands among [`PLACES`].
+const fn place(number: u128, factor: u64) -> usize {
+    ((number as u64 ^ (number >> 64) as u64).wrapping_mul(factor) >> (64 - PLACE_BITS)) as usize
 }
 
 /// The command of a request, if its name is known and the number of its words is right.
@@ -151,20 +164,25 @@ const WRITE_MEMORY_FAST: &[&str] = &["write", "denyoom", "fast"];
 const HANDSHAKE: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth", "allow_busy"];
 const INFORMATION: &[&str] = &["loading", "stale"];
 
+/// A command that may write says so in its first flag.
+const fn access(flags: &[&str]) -> Access {
+    if matches!(flags[0].as_bytes(), [b'w', b'r', b'i', b't', b'e']) { Access::Write } else { Access::Read }
+}
+
 const fn here(name: &'static str, arity: i8, flags: &'static [&'static str], category: &'static str) -> Command {
-    Command { name, arity, flags, keys: NO_KEYS, category, subcommands: &[], place: Place::Here }
+    Command { name, arity, flags, access: access(flags), keys: NO_KEYS, category, subcommands: &[], place: Place::Here }
 }
 
 const fn parent(name: &'static str, arity: i8, category: &'static str, subcommands: &'static [Subcommand]) -> Command {
-    Command { name, arity, flags: INFORMATION, keys: NO_KEYS, category, subcommands, place: Place::Here }
+    Command { subcommands, ..here(name, arity, INFORMATION, category) }
 }
 
 const fn string(name: &'static str, arity: i8, flags: &'static [&'static str], keys: Keys, place: Place) -> Command {
-    Command { name, arity, flags, keys, category: "string", subcommands: &[], place }
+    Command { keys, place, ..here(name, arity, flags, "string") }
 }
 
 const fn key(name: &'static str, arity: i8, flags: &'static [&'static str], keys: Keys, place: Place) -> Command {
-    Command { name, arity, flags, keys, category: "keyspace", subcommands: &[], place }
+    Command { keys, place, ..here(name, arity, flags, "keyspace") }
 }
 
 const fn sub(name: &'static str, arity: i8) -> Subcommand {
@@ -193,20 +211,40 @@ const COMMAND: &[Subcommand] =
     &[sub("count", 2), sub("docs", -2), sub("getkeys", -4), sub("help", 2), sub("info", -2), sub("list", -2)];
 const CONFIG: &[Subcommand] = &[sub("get", -3), sub("help", 2)];
 
-/// Names as numbers, in the same order: comparing them costs less than comparing texts, and each request is looked up.
-const NUMBERS: [u128; COMMANDS.len()] = {
+/// Names as numbers, in the same order.
+static NUMBERS: [u128; COMMANDS.len()] = {
     let (mut numbers, mut at) = ([0; COMMANDS.len()], 0);
     while at < numbers.len() {
-        let (name, mut bytes, mut byte) = (COMMANDS[at].name.as_bytes(), [0; LONGEST_NAME], 0);
-        while byte < name.len() {
-            bytes[byte] = name[byte];
-            byte += 1;
-        }
-        numbers[at] = u128::from_be_bytes(bytes);
+        numbers[at] = number(COMMANDS[at].name.as_bytes());
         at += 1;
     }
     numbers
 };
+
+const PLACE_BITS: u32 = 10;
+const NOBODY: u8 = u8::MAX;
+/// The command at each place, and the factor with which no two stand at one.
+const TABLE: ([u8; 1 << PLACE_BITS], u64) = {
+    let mut factor = 0x9e37_79b9_7f4a_7c15;
+    loop {
+        let (mut places, mut at) = ([NOBODY; 1 << PLACE_BITS], 0);
+        while at < COMMANDS.len() {
+            let place = place(number(COMMANDS[at].name.as_bytes()), factor);
+            if places[place] != NOBODY {
+                break;
+            }
+            places[place] = at as u8;
+            at += 1;
+        }
+        if at == COMMANDS.len() {
+            break (places, factor);
+        }
+        factor = factor.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1) | 1;
+    }
+};
+static PLACES: [u8; 1 << PLACE_BITS] = TABLE.0;
+const FACTOR: u64 = TABLE.1;
+const _: () = assert!(COMMANDS.len() < NOBODY as usize);
 
 /// Sorted by name.
 const COMMANDS: &[Command] = &[
@@ -274,6 +312,7 @@ mod tests {
         for command in all() {
             assert!(command.name.len() <= LONGEST_NAME);
             assert_eq!(find(command.name.to_ascii_uppercase().as_bytes()).map(|found| found.name), Some(command.name));
+            assert_eq!(command.access == Access::Write, command.flags.contains(&"write"), "{}", command.name);
             assert!(command.keys.first == 0 || usize::from(command.arity.unsigned_abs()) > command.keys.first);
         }
         assert!(find(b"nothing").is_none() && find(&[b'x'; 300]).is_none());

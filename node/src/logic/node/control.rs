@@ -520,11 +520,8 @@ impl Node {
         let mut totals = Totals {
             bytes: self.bytes(),
             max_bytes: self.config.max_bytes,
-            hits: load(&counters.hits),
-            misses: load(&counters.misses),
             evictions: load(&counters.evictions),
             expirations: load(&counters.expirations),
-            commands: load(&counters.commands),
             connections: load(&counters.connections),
             lost_partitions: load(&counters.lost_partitions),
             diverged_copies: load(&counters.diverged_copies),
@@ -536,6 +533,9 @@ impl Node {
             let replica = replica.lock();
             let keys = replica.store.len() as u64;
             *(if replica.is_primary() { &mut totals.keys } else { &mut totals.backup_keys }) += keys;
+            totals.commands += replica.served.commands;
+            totals.hits += replica.served.hits;
+            totals.misses += replica.served.misses;
             totals.moved_keys += replica.moved.0;
             totals.moved_bytes += replica.moved.1;
         }

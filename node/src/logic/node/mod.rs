@@ -174,11 +174,8 @@ pub struct Routing {
 
 #[derive(Default)]
 struct Counters {
-    hits: AtomicU64,
-    misses: AtomicU64,
     evictions: AtomicU64,
     expirations: AtomicU64,
-    commands: AtomicU64,
     connections: AtomicU64,
     lost_partitions: AtomicU64,
     diverged_copies: AtomicU64,
@@ -355,6 +352,12 @@ impl Node {
         messages
     }
 
+    /// Whether existing entries for a peer wait until their pace allows them. Then [`Node::take_messages`] is to be asked
+    /// every 2 ms or so: a pace gives what it has for a moment and forgets what was not taken.
+    pub fn builds_for(&self, peer: &MemberName) -> bool {
+        self.outbox(peer).builds()
+    }
+
     fn add(&self, stream: Vec<Message>, messages: &mut Vec<Message>) -> usize {
         let mut bytes = 0;
         for mut message in stream {
@@ -503,7 +506,10 @@ impl Node {
 
     fn tick_paces(&self, clock: Clock, effects: &mut Effects) {
         let outboxes = self.outboxes.read();
-        let waits = outboxes.iter().filter(|(_, outbox)| outbox.tick(clock.now));
+        let waits = outboxes.iter().filter(|(_, outbox)| {
+            outbox.pace(|pace| pace.tick(clock.now));
+            outbox.builds()
+        });
         effects.wake.extend(waits.map(|(name, _)| name.clone()));
     }
 

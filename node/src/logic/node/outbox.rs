@@ -111,10 +111,9 @@ impl Outbox {
         change(&mut self.inner.lock().pace)
     }
 
-    /// Time passes. Whether chunks wait.
-    pub(super) fn tick(&self, now: Millis) -> bool {
-        let mut inner = self.inner.lock();
-        inner.pace.tick(now);
+    /// Whether chunks wait until their pace allows them.
+    pub(super) fn builds(&self) -> bool {
+        let inner = self.inner.lock();
         inner.open && !inner.building.is_empty()
     }
 

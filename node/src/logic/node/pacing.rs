@@ -16,8 +16,8 @@ const SLOWEST: i64 = 1 << 20;
 const FASTEST: i64 = 32 << 20;
 /// What a tick without hindrance adds to the rate.
 const STEP: i64 = 1 << 20;
-/// Milliseconds of the rate that may be sent at once.
-const BURST: i64 = 20;
+/// Milliseconds of the rate that may be sent at once. So short, because commands wait while a core builds or applies chunks.
+const BURST: i64 = 4;
 /// Bytes under way without an answer on a stream without delay; one with delay gets what its rate sends in that time.
 const WINDOW: usize = 128 << 10;
 /// And at most.
@@ -34,8 +34,9 @@ const MEMORY: Duration = Duration::from_secs(30);
 /// How fast existing entries go to one peer.
 pub(super) struct Pace {
     rate: i64,
-    /// Bytes that may be sent now; below 0 after a large chunk.
+    /// Bytes that may be sent now, as of `filled`; below 0 after a large chunk.
     left: i64,
+    filled: Millis,
     ticked: Millis,
     sent: Millis,
     arrived: Option<Millis>,
@@ -51,6 +52,7 @@ impl Default for Pace {
         Self {
             rate: BEGIN,
             left: 0,
+            filled: Millis::default(),
             ticked: Millis::default(),
             sent: Millis::default(),
             arrived: None,
@@ -63,7 +65,8 @@ impl Default for Pace {
 
 impl Pace {
     /// Whether a chunk of this partition may go now; `full` when live messages leave no room for it.
-    pub(super) fn allows(&self, partition: Partition, full: bool, now: Millis) -> bool {
+    pub(super) fn allows(&mut self, partition: Partition, full: bool, now: Millis) -> bool {
+        self.fill(now);
         self.left > 0
             && !self.under_way.contains_key(&partition)
             && self.bytes() < self.window()
@@ -99,23 +102,30 @@ impl Pace {
 
     /// Time passes.
     pub(super) fn tick(&mut self, now: Millis) {
-        let passed = now.since(self.ticked) as i64;
+        self.fill(now);
+        let passed = now.since(self.ticked);
         self.ticked = now;
         self.under_way.retain(|_, (_, sent)| now < *sent + CHUNK_TIMEOUT);
         if self.under_way.is_empty() && now >= self.sent + CHUNK_TIMEOUT {
             self.rate = BEGIN;
         }
-        if self.hindered || passed as u64 >= LATE {
+        if self.hindered || passed >= LATE {
             self.rate = (self.rate / 2).max(SLOWEST);
         } else {
             self.rate = (self.rate + STEP).min(FASTEST);
         }
         self.hindered = false;
-        self.left = (self.left + self.rate * passed / 1000).min(self.rate * BURST / 1000);
         let (this, before, began) = &mut self.quickest;
         if now >= *began + MEMORY {
             (*before, *this, *began) = (*this, None, now);
         }
+    }
+
+    /// What the rate gave since it was last asked.
+    fn fill(&mut self, now: Millis) {
+        let passed = now.since(self.filled) as i64;
+        self.filled = now;
+        self.left = (self.left + self.rate * passed / 1000).min(self.rate * BURST / 1000);
     }
 
     fn bytes(&self) -> usize {

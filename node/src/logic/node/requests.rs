@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Clock, Effects, Millis, Node, Origin, Partition, Replica, Reply, Ticket, waiting::Waiting};
 use crate::logic::{
     cluster::replica::{HOLD, Standing, not_begun},
-    commands::{self, Access, Context},
+    commands::{self, Access, Context, table},
     store::{Cause, Op},
 };
 
@@ -127,27 +127,25 @@ impl Node {
         effects: &mut Effects,
     ) -> Option<Reply> {
         let Moment { clock, random } = moment;
-        let access = commands::access(words);
-        let refusal = match access {
+        // Again, because the words may come from another member.
+        let command = match table::command(words) {
+            Ok(command) => command,
+            Err(error) => return Some(error),
+        };
+        let refusal = match command.access {
             Access::Write => replica.refuses_write().or_else(|| self.too_large(words)),
             Access::Read => replica.refuses_read(),
         };
         if refusal.is_some() {
             return refusal;
         }
-        self.counters.commands.fetch_add(1, Ordering::Relaxed);
         let context = Context { clock, random, default_map: &self.default_map };
-        let executed = commands::execute(words, &mut replica.store, &context);
-        if executed.hits > 0 {
-            self.counters.hits.fetch_add(u64::from(executed.hits), Ordering::Relaxed);
-        }
-        if executed.misses > 0 {
-            self.counters.misses.fetch_add(u64::from(executed.misses), Ordering::Relaxed);
-        }
+        let executed = commands::execute(command, words, &mut replica.store, &context);
+        replica.served.count(&executed);
         if executed.ops.is_empty() {
             // A write that finds nothing to change still promises what it found: a removal that is still on its way to
             // the copies must not come undone after this one was acknowledged too.
-            let reply = match access {
+            let reply = match command.access {
                 Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),
                 Access::Read => replica.answer_read(origin, executed.reply, clock.now),
             };
@@ -190,7 +188,7 @@ impl Node {
         if keys.is_empty() {
             return;
         }
-        let ops = keys.into_iter().map(|(map, key)| Op::Remove { map, key, cause }).collect();
+        let ops = keys.into_iter().map(|(map, key)| Op::Remove { map, key, cause });
         self.counting(replica, |replica| replica.commit(ops));
         self.wake_followers(replica, effects);
     }

@@ -36,12 +36,42 @@ pub(super) struct Queues {
 
 #[derive(Default)]
 struct Queue {
-    requests: Mutex<VecDeque<Waiting>>,
+    requests: Mutex<Turns>,
     /// How many, to be read without the lock.
     length: AtomicUsize,
     /// Forwards without an answer: where they went. How many, to be read without the lock.
     way: Mutex<Option<MemberName>>,
     away: AtomicUsize,
+}
+
+/// What waits for one partition: what others have passed on goes first.
+#[derive(Default)]
+struct Turns {
+    passed_on: VecDeque<Waiting>,
+    own: VecDeque<Waiting>,
+}
+
+impl Turns {
+    fn len(&self) -> usize {
+        self.passed_on.len() + self.own.len()
+    }
+
+    fn in_turn(&mut self) -> [&mut VecDeque<Waiting>; 2] {
+        [&mut self.passed_on, &mut self.own]
+    }
+
+    /// Whether nothing goes before this one.
+    fn is_first(&self, waiting: &Waiting) -> bool {
+        self.passed_on.is_empty() && (self.own.is_empty() || is_passed_on(waiting))
+    }
+
+    /// Behind those of its kind that came before it, and before those that came later: it may have been sent to another
+    /// member meanwhile and come back.
+    fn put(&mut self, waiting: Waiting) {
+        let turn = if is_passed_on(&waiting) { &mut self.passed_on } else { &mut self.own };
+        let place = turn.partition_point(|other| other.request.order <= waiting.request.order);
+        turn.insert(place, waiting);
+    }
 }
 
 impl Queues {
@@ -90,7 +120,7 @@ impl Queues {
     }
 
     /// Changes a queue under its lock, and counts what is in it afterwards.
-    fn change<T>(&self, partition: Partition, change: impl FnOnce(&mut VecDeque<Waiting>) -> T) -> T {
+    fn change<T>(&self, partition: Partition, change: impl FnOnce(&mut Turns) -> T) -> T {
         let queue = &self.queues[partition.index()];
         let mut requests = queue.requests.lock();
         let before = requests.len();
@@ -119,12 +149,11 @@ impl Node {
         let full = self.waiting.is_full();
         let refused = self.waiting.change(partition, |queue| {
             // Those before it may have been served meanwhile.
-            let first = queue.is_empty() || (is_passed_on(&waiting) && !queue.iter().any(is_passed_on));
-            let waiting = if first { self.serve(waiting, moment, effects).err()? } else { waiting };
+            let waiting = if queue.is_first(&waiting) { self.serve(waiting, moment, effects).err()? } else { waiting };
             if full {
                 return Some(waiting);
             }
-            put(queue, waiting);
+            queue.put(waiting);
             None
         });
         if let Some(waiting) = refused {
@@ -137,7 +166,7 @@ impl Node {
         if self.waiting.is_full() {
             return self.reply(waiting.request.origin, overloaded(), effects);
         }
-        self.waiting.change(waiting.request.partition, |queue| put(queue, waiting));
+        self.waiting.change(waiting.request.partition, |queue| queue.put(waiting));
     }
 
     /// Time passes: serves what can be served now, and gives up what has waited for too long.
@@ -156,18 +185,20 @@ impl Node {
         let mut overdue = Vec::new();
         self.waiting.change(partition, |queue| {
             // First what can be served, also late: where this process itself stood still, nobody else is to blame.
-            let (passed_on, own): (VecDeque<Waiting>, VecDeque<Waiting>) =
-                std::mem::take(queue).into_iter().partition(is_passed_on);
-            for mut turn in [passed_on, own] {
+            for turn in queue.in_turn() {
                 while let Some(first) = turn.pop_front() {
                     if let Err(first) = self.serve(first, moment, effects) {
                         turn.push_front(first);
                         break;
                     }
                 }
-                queue.append(&mut turn);
             }
-            overdue.extend(extract_overdue(queue, clock.now));
+            for turn in queue.in_turn() {
+                let late;
+                (late, *turn) = std::mem::take(turn).into_iter().partition(|waiting| clock.now >= waiting.deadline);
+                let late: VecDeque<Waiting> = late;
+                overdue.extend(late);
+            }
         });
         for waiting in overdue {
             let reply = self.not_in_time(partition, clock);
@@ -178,22 +209,6 @@ impl Node {
 
 fn is_passed_on(waiting: &Waiting) -> bool {
     matches!(waiting.request.origin, Origin::Peer { .. })
-}
-
-/// Behind those of its kind that came before it, and before those that came later: it may have been sent to another
-/// member meanwhile and come back.
-fn put(queue: &mut VecDeque<Waiting>, waiting: Waiting) {
-    let alike = |other: &Waiting| is_passed_on(other) == is_passed_on(&waiting);
-    let before = queue.iter().rposition(|other| alike(other) && other.request.order <= waiting.request.order);
-    let place = before.map(|place| place + 1).or_else(|| queue.iter().position(alike));
-    queue.insert(place.unwrap_or(queue.len()), waiting);
-}
-
-fn extract_overdue(queue: &mut VecDeque<Waiting>, now: Millis) -> Vec<Waiting> {
-    let (overdue, rest) = std::mem::take(queue).into_iter().partition(|waiting| now >= waiting.deadline);
-    *queue = rest;
-    let overdue: VecDeque<Waiting> = overdue;
-    overdue.into()
 }
 
 #[cfg(test)]
@@ -210,17 +225,13 @@ mod tests {
 
     #[test]
     fn what_comes_back_goes_before_those_of_its_kind_that_came_later() {
-        // What was passed on may stand before requests of own clients that came earlier.
-        let mut queue: VecDeque<Waiting> =
-            [(10, true), (12, true), (5, false), (7, false)].map(|(o, p)| waiting(o, p)).into();
-        for (order, passed_on) in [(8, true), (6, false), (11, true), (4, false), (13, true), (9, false)] {
-            put(&mut queue, waiting(order, passed_on));
+        let mut turns = Turns::default();
+        let came = [(10, true), (12, true), (5, false), (7, false)];
+        let come_back = [(8, true), (6, false), (11, true), (4, false), (13, true), (9, false)];
+        for (order, passed_on) in came.into_iter().chain(come_back) {
+            turns.put(waiting(order, passed_on));
         }
-        let orders = |passed_on: bool| -> Vec<u64> {
-            let alike = queue.iter().filter(|waiting| is_passed_on(waiting) == passed_on);
-            alike.map(|waiting| waiting.request.order).collect()
-        };
-        assert_eq!(orders(true), [8, 10, 11, 12, 13]);
-        assert_eq!(orders(false), [4, 5, 6, 7, 9]);
+        let orders = turns.in_turn().map(|turn| turn.iter().map(|waiting| waiting.request.order).collect::<Vec<_>>());
+        assert_eq!(orders, [vec![8, 10, 11, 12, 13], vec![4, 5, 6, 7, 9]]);
     }
 }

@@ -218,7 +218,8 @@ impl Partial {
 /// The text of the line that starts at `start`, without its first byte, and where the next line starts.
 fn header(buffer: &[u8], start: usize) -> Result<Option<(Range<usize>, usize)>, ()> {
     let window = &buffer[start..buffer.len().min(start + MAX_HEADER)];
-    match memchr::memchr(b'\n', window) {
+    // Most are of two or three digits: too short for a search by words.
+    match window.iter().position(|byte| *byte == b'\n') {
         Some(at) if at > 0 && window[at - 1] == b'\r' => Ok(Some((start + 1..start + at - 1, start + at + 1))),
         Some(_) => Err(()),
         None if window.len() == MAX_HEADER => Err(()),

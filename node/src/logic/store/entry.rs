@@ -196,7 +196,10 @@ impl Node {
     }
 
     pub(super) fn value(&self) -> Value<'_> {
-        let fields = self.fields();
+        self.value_at(&self.fields())
+    }
+
+    fn value_at(&self, fields: &Fields) -> Value<'_> {
         if fields.flags & OUTSIDE == 0 {
             return Value::Inside(self.slice(fields.key() + fields.key_length, fields.value_length));
         }
@@ -205,7 +208,10 @@ impl Node {
     }
 
     pub(super) fn version(&self) -> Version {
-        let fields = self.fields();
+        self.version_at(&self.fields())
+    }
+
+    fn version_at(&self, fields: &Fields) -> Version {
         let epoch = self.number(fields.after_lengths, length(fields.flags, EPOCH));
         let sequence = self.number(fields.sequence(), length(fields.flags, SEQUENCE));
         Version { epoch: PartitionEpoch(epoch), sequence }
@@ -213,7 +219,10 @@ impl Node {
 
     /// [`NEVER`] when it does not expire.
     pub(super) fn expires(&self) -> u64 {
-        let fields = self.fields();
+        self.expires_at(&self.fields())
+    }
+
+    fn expires_at(&self, fields: &Fields) -> u64 {
         match length(fields.flags, DEADLINE) {
             0 => NEVER,
             bytes => self.number(fields.deadline(), bytes),
@@ -235,8 +244,15 @@ impl Node {
         self.expires() >= now.0
     }
 
-    pub(super) fn view(&self) -> Entry<'_> {
-        Entry { value: self.value(), expires: self.deadline(), version: self.version() }
+    /// The entry, if it lives.
+    pub(super) fn view(&self, now: Millis) -> Option<Entry<'_>> {
+        let fields = self.fields();
+        let expires = self.expires_at(&fields);
+        (expires >= now.0).then(|| Entry {
+            value: self.value_at(&fields),
+            expires: Some(Millis(expires)).filter(|at| at.0 != NEVER),
+            version: self.version_at(&fields),
+        })
     }
 
     /// Accounted bytes: what the allocator takes for the block and a long value, and places in table and deadlines.
@@ -263,22 +279,24 @@ impl Node {
     }
 
     fn number(&self, start: usize, length: usize) -> u64 {
-        self.slice(start, length).iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        // Lengths that the compiler knows cost one load.
+        match *self.slice(start, length) {
+            [] => 0,
+            [a, b] => u16::from_le_bytes([a, b]).into(),
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+            ref bytes => bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)),
+        }
     }
 
     fn fields(&self) -> Fields {
         let flags = self.head()[0];
         let start = start(flags);
-        let mut rest = if start == 0 { &self.head()[1..] } else { &self.slice(start, HEAD)[1..] };
-        let whole = rest.len();
-        let [map, key_length, value_length] = std::array::from_fn(|_| varint(&mut rest));
-        Fields {
-            flags,
-            map,
-            key_length: key_length as usize,
-            value_length: value_length as usize,
-            after_lengths: start + 1 + whole - rest.len(),
-        }
+        let head = if start == 0 { self.head() } else { self.slice(start, HEAD) };
+        let mut at = 1;
+        let map = varint(head, &mut at);
+        let key_length = varint(head, &mut at) as usize;
+        let value_length = varint(head, &mut at) as usize;
+        Fields { flags, map, key_length, value_length, after_lengths: start + at }
     }
 }
 
@@ -424,11 +442,12 @@ fn length(flags: u8, (shift, choices): (u32, [usize; 4])) -> usize {
     choices[usize::from(flags >> shift & 3)]
 }
 
-/// A number of at most five bytes, seven bits in each.
-fn varint(bytes: &mut &[u8]) -> u32 {
+/// A number of at most five bytes, seven bits in each, and what stands after it.
+#[inline]
+fn varint(bytes: &[u8], at: &mut usize) -> u32 {
     let (mut number, mut shift) = (0, 0);
-    while let [byte, rest @ ..] = *bytes {
-        *bytes = rest;
+    while let Some(byte) = bytes.get(*at) {
+        *at += 1;
         number |= u32::from(byte & 0x7f) << shift;
         shift += 7;
         if *byte < 0x80 {

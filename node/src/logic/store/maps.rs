@@ -29,7 +29,11 @@ pub(super) struct Maps {
 
 impl Maps {
     pub(super) fn find(&self, name: &[u8]) -> Option<MapId> {
-        self.ids.get(name).copied()
+        // Most often there is only one.
+        match self.maps.first() {
+            Some(Some(first)) if first.name == name => Some(MapId(0)),
+            _ => self.ids.get(name).copied(),
+        }
     }
 
     /// The map's number, which [`Maps::count_entry`] must follow.

@@ -111,13 +111,13 @@ impl Store {
         let place = self.find(map, key).1?;
         let node = self.table.touch(place)?;
         node.set_uses(node.uses() + 1);
-        node.lives(now).then(|| node.view())
+        node.view(now)
     }
 
     /// As [`Store::get`], without counting as a use.
     pub fn peek(&self, map: &[u8], key: &[u8], now: Millis) -> Option<Entry<'_>> {
         let node = self.table.at(self.find(map, key).1?)?;
-        node.lives(now).then(|| node.view())
+        node.view(now)
     }
 
     /// Applies a change, whatever the present state. Copies key and value, so that they pin no read buffer.

@@ -92,7 +92,7 @@ impl Replica {
     }
 
     /// Applies changes that the primary makes, and puts them into the stream. Returns the last sequence.
-    pub fn commit(&mut self, ops: Vec<Op>) -> u64 {
+    pub fn commit(&mut self, ops: impl IntoIterator<Item = Op>) -> u64 {
         let Role::Primary(primary) = &self.role else { return self.last.sequence };
         let (epoch, followed) = (primary.epoch, !primary.copies.is_empty());
         for op in ops {

@@ -127,7 +127,7 @@ proptest! {
         whole in any::<bool>(),
     ) {
         let mut primary = primary();
-        primary.commit((0..fill).map(|key| put(key, &[1; 400])).collect());
+        primary.commit((0..fill).map(|key| put(key, &[1; 400])));
         primary.commit(before);
         let kept = snapshot(&primary);
         primary.commit(after);
@@ -147,7 +147,7 @@ proptest! {
 #[test]
 fn what_did_not_change_does_not_travel() {
     let mut primary = primary();
-    primary.commit((0..5000).map(|key| put(key, &[1; 200])).collect());
+    primary.commit((0..5000).map(|key| put(key, &[1; 200])));
     let kept = snapshot(&primary);
     primary.commit(vec![put(17, b"new"), remove(18)]);
     let mut copy = keeper(&kept, true);
@@ -158,7 +158,7 @@ fn what_did_not_change_does_not_travel() {
 
     let mut empty = Replica::new(Partition(0), 7);
     let mut primary = self::primary();
-    primary.commit((0..5000).map(|key| put(key, &[1; 200])).collect());
+    primary.commit((0..5000).map(|key| put(key, &[1; 200])));
     follow(&mut primary, &mut empty, Vec::new());
     assert_eq!(primary.moved.0, 5000);
 }
