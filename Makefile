@@ -8,7 +8,7 @@ BUILD := cargo build $(PROFILE) --workspace --bins
 BIN := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/ci
 CRD := crds/cache.mizuya.dev_cacheclusters.yaml
 
-.PHONY: build demo demo-down test sim sim-mutants cluster-up cluster-down kubeconfig images install generate chaos bench fmt lint help
+.PHONY: build demo demo-down test sim sim-mutants cluster-up cluster-down kubeconfig images install generate chaos kind-check bench fmt lint help
 
 help: ## Say what there is to make.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -55,6 +55,9 @@ generate: build ## Write the files that are made from code: the CRD and the inst
 
 chaos: install ## Attack a cache for MINUTES (10) and check what it holds; SEED repeats the choices.
 	@$(BIN)/chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+kind-check: build ## Show that the demo runs on kind: build kind and its nodes, play the demo there, remove all of it.
+	@$(BIN)/local-kubernetes kind-check
 
 bench: ## Measure our node beside Redis and memcached. ROUNDS=n (7), ONLY=part of a row's name, JSON=1.
 	@.ci/tools memcached >&2

@@ -54,7 +54,7 @@ pub struct Before {
 
 /// Notes what the machine is like now.
 pub fn remember(state: &State) -> Result<()> {
-    let settings = SETTINGS.iter().filter_map(|name| Some(((*name).to_owned(), setting(name)?))).collect();
+    let settings = values(&SETTINGS);
     let absent = PLACES.iter().map(PathBuf::from).filter(|place| !place.exists()).collect();
     let before =
         Before { root: state.root().to_owned(), boot_id: boot_id()?, settings, absent, chains: firewall::chains()? };
@@ -139,6 +139,11 @@ impl Before {
     fn new_places(&self) -> Vec<&Path> {
         self.absent.iter().map(PathBuf::as_path).filter(|place| place.exists()).collect()
     }
+}
+
+/// The values of those of these kernel settings that there are.
+pub fn values(names: &[&str]) -> BTreeMap<String, String> {
+    names.iter().filter_map(|name| Some(((*name).to_owned(), setting(name)?))).collect()
 }
 
 /// Sets a kernel setting, named by its path below `/proc/sys`.

@@ -17,7 +17,7 @@ const NAME_DIGITS: usize = 16;
 
 /// A folder below `e2e/kubernetes` with a `go.mod`, and the programs it makes. One module for each version of the
 /// Kubernetes libraries, because a module can have only one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module {
     folder: &'static str,
     link_flags: &'static str,
@@ -42,6 +42,16 @@ pub const CORE: Module = Module {
 pub const COREDNS: Module = Module { folder: "coredns", link_flags: PLAIN_FLAGS, programs: &[("coredns", ".")] };
 /// The process that holds a pod's namespaces.
 pub const PAUSE: Module = Module { folder: "pause", link_flags: PLAIN_FLAGS, programs: &[("pause", ".")] };
+/// kind, and what its nodes need beside [`CORE`].
+pub const KIND: Module = Module {
+    folder: "kind",
+    link_flags: CORE_FLAGS,
+    programs: &[
+        ("kind", "sigs.k8s.io/kind"),
+        ("kubeadm", "k8s.io/kubernetes/cmd/kubeadm"),
+        ("etcd", "go.etcd.io/etcd/server/v3"),
+    ],
+};
 
 impl Module {
     /// The name of its folder.

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const MOUNT: &str = "/sys/fs/cgroup";
-const ROOT: &str = "mizuya";
+/// The name of the cgroup that all others are below.
+pub const ROOT: &str = "mizuya";
 /// New processes may appear while others are killed, but not for long once those that make them are gone.
 const KILL_ROUNDS: usize = 20;
 
@@ -40,9 +41,9 @@ pub fn kill_everything() -> Result<()> {
     kill_below(ROOT)
 }
 
-/// Removes the cgroups once they are empty.
-pub fn remove() {
-    for folder in folders(ROOT) {
+/// Removes the cgroups of this name, and those below them, once they are empty.
+pub fn remove(name: &str) {
+    for folder in folders(name) {
         remove_folder(&folder);
     }
 }
@@ -65,7 +66,7 @@ fn kill_below(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Our cgroup of that name in each hierarchy.
+/// The cgroup of that name in each hierarchy.
 fn folders(name: &str) -> Vec<PathBuf> {
     hierarchies().map(|hierarchy| hierarchy.join(name)).filter(|folder| is_cgroup(folder)).collect()
 }

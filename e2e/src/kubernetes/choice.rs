@@ -14,7 +14,7 @@ pub enum Cluster {
     Local,
     /// Whatever the current context of kubectl names; never changed.
     Current,
-    /// Made by `kind`, which needs a container engine.
+    /// Made by `kind`, which needs a container engine; its nodes are of the image `$KIND_IMAGE`, if that is set.
     Kind,
 }
 

@@ -3,7 +3,7 @@
 use super::choice::Cluster;
 use super::state::State;
 use super::topology::Node;
-use super::{images, node, partition};
+use super::{images, kind_check, node, partition};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::net::Ipv4Addr;
@@ -76,6 +76,8 @@ enum Command {
     },
     /// End all partitions.
     Heal,
+    /// Build kind and the image of its nodes, and play the demo on it.
+    KindCheck,
 }
 
 /// Does what the arguments say.
@@ -108,6 +110,7 @@ fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::StartNode { node } => to_node(&node, node::start)?,
         Command::Partition { one, other } => partition::split(one, other)?,
         Command::Heal => partition::heal()?,
+        Command::KindCheck => kind_check::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

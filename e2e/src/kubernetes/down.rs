@@ -42,7 +42,7 @@ pub fn clean(state: &State) -> Result<()> {
     before.restore_settings()?;
     remove_shim_sockets(state);
     before.remove_new_places(state)?;
-    cgroup::remove();
+    cgroup::remove(cgroup::ROOT);
     if state.exists() {
         fs::remove_dir_all(state.root()).with_context(|| format!("can't remove {}", state.root().display()))?;
     }

@@ -14,7 +14,7 @@ const LARGEST: u64 = 40_000_000;
 /// Hex digits of a hash that name an archive.
 const NAME_DIGITS: usize = 16;
 /// Where buildah leaves something, whatever folders it is told to use.
-const TRACES: [&str; 2] = ["/etc/cni", "/var/lib/containers"];
+const TRACES: [&str; 4] = ["/etc/cni", "/etc/containers/networks", "/run/containers", "/var/lib/containers"];
 /// What Mizuya itself consists of: a folder with a Containerfile, and the binary that goes into its image.
 const OURS: [(&str, &str); 2] = [("node", "mizuya-node"), ("operator", "mizuya-operator")];
 

@@ -23,7 +23,8 @@ nodes:
 pub fn up() -> Result<()> {
     if !exists()? {
         let create = ["create", "cluster", "--wait=180s", "--config=-", "--name", NAME, "--kubeconfig"];
-        tool::output_for(kind().args(create).arg(kubeconfig()?), CLUSTER)?;
+        let image = std::env::var_os("KIND_IMAGE").map(|image| ["--image".into(), image]);
+        tool::output_for(kind().args(create).arg(kubeconfig()?).args(image.into_iter().flatten()), CLUSTER)?;
     }
     tool::run(kind().args(["export", "kubeconfig", "--name", NAME, "--kubeconfig"]).arg(kubeconfig()?))
 }

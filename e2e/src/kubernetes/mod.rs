@@ -24,6 +24,7 @@ pub mod firewall;
 pub mod health;
 pub mod images;
 pub mod kind;
+pub mod kind_check;
 pub mod kubeconfig;
 pub mod kubectl;
 pub mod kubelet;

@@ -27,7 +27,29 @@ pub fn install_missing() -> Result<()> {
     if !tool::exists("go") {
         bail!("the cluster's programs are built from Go modules: install Go 1.25 or newer and put it on the PATH");
     }
-    let missing = missing();
+    let mut missing = missing(&PROGRAMS);
+    if !std::path::Path::new(CNI_PLUGINS).join("bridge").exists() {
+        missing.push(CNI_PACKAGE);
+    }
+    install(&missing)?;
+    for (package, service) in SERVICES {
+        if missing.contains(&package) && std::path::Path::new("/run/systemd/system").exists() {
+            tool::run(Command::new("systemctl").args(["disable", "--now", service]))?;
+        }
+    }
+    Ok(())
+}
+
+/// The packages of programs that are not there; a program has a name or a path.
+pub fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    let mut packages: Vec<_> =
+        programs.iter().filter(|(program, _)| !tool::exists(program)).map(|(_, package)| *package).collect();
+    packages.dedup();
+    packages
+}
+
+/// Installs packages.
+pub fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -38,27 +60,12 @@ pub fn install_missing() -> Result<()> {
     let install = || {
         let mut apt = Command::new("apt-get");
         apt.env("DEBIAN_FRONTEND", "noninteractive");
-        tool::run(apt.args(["install", "-y", "--no-install-recommends"]).args(&missing))
+        tool::run(apt.args(["install", "-y", "--no-install-recommends"]).args(missing))
     };
     // A list of packages that is there may be good enough, and a new machine has none.
     if install().is_err() {
         tool::run(Command::new("apt-get").arg("update"))?;
         install()?;
     }
-    for (package, service) in SERVICES {
-        if missing.contains(&package) && std::path::Path::new("/run/systemd/system").exists() {
-            tool::run(Command::new("systemctl").args(["disable", "--now", service]))?;
-        }
-    }
     Ok(())
-}
-
-fn missing() -> Vec<&'static str> {
-    let mut packages: Vec<_> =
-        PROGRAMS.iter().filter(|(program, _)| !tool::exists(program)).map(|(_, package)| *package).collect();
-    if !std::path::Path::new(CNI_PLUGINS).join("bridge").exists() {
-        packages.push(CNI_PACKAGE);
-    }
-    packages.dedup();
-    packages
 }

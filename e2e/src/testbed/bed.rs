@@ -1,18 +1,30 @@
 //! The Kubernetes that `$CLUSTER` names: a client for it, and its kubectl.
 
+use super::ways::Ways;
 use crate::kubernetes::choice::Cluster;
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+
+/// How long the API server may take to answer under its Service's address.
+const ROUTE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A cluster to test on.
 #[derive(Clone)]
 pub struct Testbed {
     /// The administrator's client.
     pub client: kube::Client,
+    /// Whether addresses of pods and Services are reached from this machine: mostly not where nodes are elsewhere or in
+    /// containers.
+    pub has_routes: bool,
+    /// Ways to pods where there are no routes.
+    pub ways: Ways,
     kubectl: PathBuf,
     kubeconfig: PathBuf,
 }
@@ -36,9 +48,10 @@ impl Testbed {
         let config = Kubeconfig::read_from(&kubeconfig)
             .with_context(|| format!("there is no {}: `make cluster-up` makes the cluster", kubeconfig.display()))?;
         let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
-        let client = kube::Client::try_from(config)?;
+        let client = kube::Client::try_from(config.clone())?;
         client.apiserver_version().await.context("the cluster does not answer: `make cluster-up` makes it anew")?;
-        Ok(Self { client, kubectl: cluster.kubectl()?, kubeconfig })
+        let has_routes = cluster == Cluster::Local || has_routes(&client, config).await.unwrap_or(false);
+        Ok(Self { client, has_routes, ways: Ways::default(), kubectl: cluster.kubectl()?, kubeconfig })
     }
 
     /// Where the kubeconfig is.
@@ -67,6 +80,17 @@ impl Testbed {
     pub async fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<Output> {
         run(self.kubectl_command(arguments), input).await
     }
+}
+
+/// Whether the API server answers under its Service's address. Its certificate tells it from whatever else may be there.
+async fn has_routes(client: &kube::Client, mut config: kube::Config) -> Result<bool> {
+    let services: Api<Service> = Api::namespaced(client.clone(), "default");
+    let spec = services.get("kubernetes").await?.spec.unwrap_or_default();
+    let address = spec.cluster_ip.context("the API server's Service has no address")?;
+    config.cluster_url = format!("https://{address}").parse()?;
+    config.proxy_url = None;
+    let direct = kube::Client::try_from(config)?;
+    Ok(tokio::time::timeout(ROUTE_LIMIT, direct.apiserver_version()).await.is_ok_and(|answer| answer.is_ok()))
 }
 
 /// Runs a program to its end.

@@ -2,6 +2,7 @@
 
 use super::bed::Testbed;
 use super::wait;
+use super::ways::To;
 use crate::load::connection::Connection;
 use crate::load::{Options, Retries};
 use anyhow::{Context, Result, bail};
@@ -150,22 +151,34 @@ impl Cache {
         status.pod_ip.with_context(|| format!("{pod} has no address yet"))?.parse().context("a pod's address")
     }
 
-    /// Where each pod listens for clients.
+    /// Where a port of a pod is reached from this machine.
+    pub async fn way_to(&self, pod: &str, port: u16) -> Result<SocketAddr> {
+        if self.bed.has_routes {
+            return Ok(SocketAddr::new(self.pod_address(pod).await?, port));
+        }
+        self.bed.ways.open(self.api(), To::Pod(pod.to_owned()), port).await
+    }
+
+    /// Where each pod listens for clients, reached from this machine.
     pub async fn pod_addresses(&self) -> Result<Vec<SocketAddr>> {
         let mut addresses = Vec::new();
         for pod in self.pod_names().await? {
-            addresses.push(SocketAddr::new(self.pod_address(&pod).await?, CLIENT_PORT));
+            addresses.push(self.way_to(&pod, CLIENT_PORT).await?);
         }
         Ok(addresses)
     }
 
-    /// Where the client Service listens. For a moment, until every Kubernetes node knows that its pods are ready, a Service
+    /// Where the client Service is reached from this machine. For a moment, until every Kubernetes node knows that its pods are ready, a Service
     /// refuses, or its address leads to wherever the network takes it: so it must answer as a cache does.
     pub async fn service_address(&self) -> Result<SocketAddr> {
-        let services: Api<Service> = self.api();
-        let spec = services.get(&self.name).await?.spec.unwrap_or_default();
-        let address = spec.cluster_ip.with_context(|| format!("Service {} has no address", self.name))?;
-        let address = SocketAddr::new(address.parse().context("a Service's address")?, CLIENT_PORT);
+        let address = if self.bed.has_routes {
+            let services: Api<Service> = self.api();
+            let spec = services.get(&self.name).await?.spec.unwrap_or_default();
+            let address = spec.cluster_ip.with_context(|| format!("Service {} has no address", self.name))?;
+            SocketAddr::new(address.parse().context("a Service's address")?, CLIENT_PORT)
+        } else {
+            self.bed.ways.open(self.api(), To::Ready(self.selector()), CLIENT_PORT).await?
+        };
         let answers = async || {
             let Ok(mut connection) = Connection::open(address).await else { return Ok(None) };
             Ok(connection.ask(&["PING"]).await.ok())

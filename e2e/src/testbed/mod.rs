@@ -2,6 +2,7 @@
 //!
 //! - [`bed`] is the cluster: a client and a kubectl;
 //! - [`wait`] follows watches until something is true, with a deadline;
+//! - [`ways`] leads to pods where this machine has no route to them;
 //! - [`cache`] is one CacheCluster with its pods and its Service;
 //! - [`nodes`] asks the nodes over their admin service;
 //! - [`kill`] ends a pod as a crash does;
@@ -25,6 +26,7 @@ pub mod samples;
 pub mod scenario;
 pub mod under_load;
 pub mod wait;
+pub mod ways;
 
 pub use bed::Testbed;
 pub use cache::Cache;

@@ -10,6 +10,8 @@ use redis_protocol::redis_keyslot;
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+/// Where nodes answer each other and the operator.
+const ADMIN_PORT: u16 = 3322;
 /// How long one call may take.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// Slots of the Redis Cluster specification.
@@ -41,8 +43,8 @@ pub async fn connect(cache: &Cache, pod: &str, caller: Caller) -> Result<Node> {
     if caller == Caller::Operator {
         tls = tls.identity(Identity::from_pem(part("tls.crt")?, part("tls.key")?));
     }
-    let address = cache.pod_address(pod).await?;
-    let endpoint = Endpoint::from_shared(format!("https://{address}:3322"))?
+    let address = cache.way_to(pod, ADMIN_PORT).await?;
+    let endpoint = Endpoint::from_shared(format!("https://{address}"))?
         .connect_timeout(CALL_LIMIT)
         .timeout(CALL_LIMIT)
         .tls_config(tls)?;

@@ -3,9 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use mizuya_e2e::kubernetes::state;
 use mizuya_e2e::testbed::bed::{self, run};
-use mizuya_e2e::testbed::cache::{CLIENT_PORT, READY_LIMIT};
+use mizuya_e2e::testbed::cache::READY_LIMIT;
 use mizuya_e2e::testbed::scenario;
 use serde_json::json;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::process::Command;
@@ -19,15 +20,15 @@ fn clients_redis_cli_redis_benchmark_and_redis_py_work() {
         let cache = scenario.cache("served");
         cache.apply(&json!({})).await?;
         cache.ready(READY_LIMIT).await?;
-        let host = cache.service_address().await?.ip().to_string();
-        redis_cli(&host).await?;
-        redis_benchmark(&host).await?;
-        redis_py(&host).await
+        let service = cache.service_address().await?;
+        redis_cli(service).await?;
+        redis_benchmark(service).await?;
+        redis_py(service).await
     });
 }
 
-async fn redis_cli(host: &str) -> Result<()> {
-    let ask = async |words: &[&str]| client("redis-cli", host, words).await;
+async fn redis_cli(service: SocketAddr) -> Result<()> {
+    let ask = async |words: &[&str]| client("redis-cli", service, words).await;
     for protocol in ["-2", "-3"] {
         ensure!(ask(&[protocol, "PING"]).await?.trim() == "PONG", "PING");
         ensure!(ask(&[protocol, "SET", "greeting", "hello", "EX", "100"]).await?.trim() == "OK", "SET");
@@ -42,9 +43,9 @@ async fn redis_cli(host: &str) -> Result<()> {
     Ok(())
 }
 
-async fn redis_benchmark(host: &str) -> Result<()> {
+async fn redis_benchmark(service: SocketAddr) -> Result<()> {
     let words = ["-t", "ping,set,get,incr,mset", "-n", "20000", "-c", "20", "-P", "8", "-r", "10000", "-q"];
-    let printed = client("redis-benchmark", host, &words).await?;
+    let printed = client("redis-benchmark", service, &words).await?;
     let results: Vec<&str> = printed.split(['\r', '\n']).filter(|line| line.contains("requests per second")).collect();
     println!("{}", results.join("\n"));
     ensure!(results.len() >= 6, "{printed}");
@@ -52,19 +53,19 @@ async fn redis_benchmark(host: &str) -> Result<()> {
     Ok(())
 }
 
-async fn client(program: &str, host: &str, words: &[&str]) -> Result<String> {
+async fn client(program: &str, service: SocketAddr, words: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
-    command.args(["-h", host, "-p", &CLIENT_PORT.to_string()]).args(words);
+    command.args(["-h", &service.ip().to_string(), "-p", &service.port().to_string()]).args(words);
     let output = run(command, "").await.context("`apt-get install redis-tools` has it")?;
     ensure!(output.success && !output.err.contains("rror"), "{program} {words:?}: {}{}", output.out, output.err);
     Ok(output.out)
 }
 
-async fn redis_py(host: &str) -> Result<()> {
+async fn redis_py(service: SocketAddr) -> Result<()> {
     let python = environment().await?;
     let script = bed::workspace().join("e2e/tests/scenarios/redis_py.py");
     let mut command = Command::new(python);
-    command.arg(script).args([host, &CLIENT_PORT.to_string()]);
+    command.arg(script).args([service.ip().to_string(), service.port().to_string()]);
     let output = run(command, "").await?;
     println!("{}", output.out);
     ensure!(output.success, "redis-py: {}{}", output.out, output.err);
