@@ -16,12 +16,23 @@ pub(crate) enum Moment {
     Taken,
     InForce,
     Chunk,
+    Append,
     Confirm,
+    Forwarded,
 }
 
 impl Moment {
-    const ALL: [Self; 7] =
-        [Self::Prepare, Self::Promise, Self::Propose, Self::Taken, Self::InForce, Self::Chunk, Self::Confirm];
+    const ALL: [Self; 9] = [
+        Self::Prepare,
+        Self::Promise,
+        Self::Propose,
+        Self::Taken,
+        Self::InForce,
+        Self::Chunk,
+        Self::Append,
+        Self::Confirm,
+        Self::Forwarded,
+    ];
 
     fn is(self, message: &Message) -> bool {
         match self {
@@ -31,7 +42,9 @@ impl Moment {
             Self::Taken => matches!(message, Message::Taken { .. }),
             Self::InForce => matches!(message, Message::InForce { .. }),
             Self::Chunk => matches!(message, Message::Chunk(_)),
+            Self::Append => matches!(message, Message::Append(append) if !append.records.is_empty()),
             Self::Confirm => matches!(message, Message::Confirm(_)),
+            Self::Forwarded => matches!(message, Message::Forwarded { .. }),
         }
     }
 }
@@ -45,12 +58,16 @@ pub(crate) enum Plan {
     Quicken(u64, Vec<(usize, usize)>, u64),
     /// Datagrams get through again.
     Clear(u64),
+    /// All frames are fast again.
+    Even(u64, u64),
     /// A planned restart: place, when it began, how long it may take, how far it is.
     Restart(usize, u64, u64, Step),
     /// A planned departure, and when it is turned back.
     Depart(usize, u64, Option<u64>, Step),
     /// A kill at a moment that may not come.
     Wait(u64),
+    /// A kill at this time.
+    Die(u64, usize),
     /// What came of a fault may still be under way: late verdicts, late messages.
     Linger(u64),
 }
@@ -118,17 +135,19 @@ const NOISE: [(&str, Strike); 3] = [
     ("short pause", Cluster::short_pause),
     ("slow link", Cluster::slow_link),
 ];
-const HARD: [(&str, Strike); 11] = [
+const HARD: [(&str, Strike); 13] = [
     ("crash", Cluster::plain_crash),
     ("fast restart", Cluster::fast_restart),
     ("crash at a step", Cluster::crash_at_a_step),
     ("crash at a step", Cluster::crash_at_a_step),
+    ("crash behind slow links", Cluster::crash_behind_slow_links),
     ("long pause", Cluster::long_pause),
     ("isolated member", Cluster::isolation),
     ("one-way block", Cluster::one_way),
     ("pair cut", Cluster::cut_pair),
     ("split", Cluster::split),
     ("lost datagrams", Cluster::lost_datagrams),
+    ("uneven network", Cluster::uneven_network),
     ("false verdict", Cluster::false_verdict),
 ];
 const CATASTROPHES: [(&str, Strike); 2] =
@@ -220,6 +239,21 @@ impl Cluster {
         let Some(victim) = self.out() else { return false };
         self.kill(victim, 5..120);
         true
+    }
+
+    /// Somebody ends of whom some others had heard more than others.
+    fn crash_behind_slow_links(&mut self) -> bool {
+        let Some(victim) = self.out() else { return false };
+        // No longer than a primary waits for its copies: one that calls them lost and ends itself takes two of them out.
+        let delay = self.rng.random_range(50..600);
+        let life = if self.rng.random_bool(0.5) { delay + 100 } else { 3000 };
+        let life = self.rng.random_range(20..life);
+        let others = (0..PLACES).filter(|other| *other != victim);
+        let pairs = others.map(|other| (victim, other)).filter(|_| self.rng.random_bool(0.5)).collect();
+        self.slow_down(victim, pairs, delay, life + 300);
+        self.faults.plans.push(Plan::Die(self.now + life, victim));
+        // Copies that are being built meanwhile are behind those links too.
+        if self.rng.random_bool(0.5) { self.turned_back_drain() || self.join() || self.departure() } else { true }
     }
 
     /// Somebody ends while a table is changed; often the coordinator.
@@ -360,13 +394,25 @@ impl Cluster {
         for other in (0..PLACES).filter(|other| *other != victim) {
             pairs.extend([(victim, other), (other, victim)].into_iter().filter(|_| self.rng.random_bool(0.5)));
         }
+        let time = self.rng.random_range(200..2500);
+        self.slow_down(victim, pairs, delay, time);
+        true
+    }
+
+    fn slow_down(&mut self, victim: usize, pairs: Vec<(usize, usize)>, delay: u64, time: u64) {
         for (from, to) in &pairs {
             self.network.slow[*from][*to] += delay;
         }
-        let until = self.now + self.rng.random_range(200..2500);
         self.note(|| format!("node-{victim} is {delay} ms slower: {pairs:?}"));
-        self.faults.plans.push(Plan::Quicken(until, pairs, delay));
-        true
+        self.faults.plans.push(Plan::Quicken(self.now + time, pairs, delay));
+    }
+
+    /// Everything takes its time, some things more than others: changes of the table overlap.
+    fn uneven_network(&mut self) -> bool {
+        let most = self.rng.random_range(20..250);
+        self.network.uneven += most;
+        self.faults.plans.push(Plan::Even(self.now + self.rng.random_range(500..4000), most));
+        if self.rng.random_bool(0.5) { self.turned_back_drain() || self.join() || self.departure() } else { true }
     }
 
     fn lost_datagrams(&mut self) -> bool {
@@ -414,6 +460,16 @@ impl Cluster {
                     None
                 }
                 Plan::Linger(at) if now >= at => None,
+                Plan::Die(at, place) if now >= at => {
+                    if self.process(place).is_some() {
+                        self.kill(place, 300..3000);
+                    }
+                    None
+                }
+                Plan::Even(at, most) if now >= at => {
+                    self.network.uneven -= most;
+                    None
+                }
                 Plan::Clear(at) if now >= at => {
                     self.network.datagram_loss = 1;
                     None

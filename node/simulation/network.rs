@@ -42,6 +42,8 @@ pub(crate) struct Network {
     blocked: [[u16; PLACES]; PLACES],
     /// Additional delay.
     pub(crate) slow: [[u64; PLACES]; PLACES],
+    /// Each frame takes up to so many milliseconds more, wherever it goes.
+    pub(crate) uneven: u64,
     /// Datagrams lost, in percent.
     pub(crate) datagram_loss: u32,
     /// From when on frames of a stream that broke are lost.
@@ -141,7 +143,8 @@ impl Network {
             stream.window -= 1;
         }
         let jitter = if rng.random_ratio(1, 50) { rng.random_range(0..60) } else { rng.random_range(0..3) };
-        let at = stream.last_arrival.max(now + jitter + slow);
+        let uneven = if self.uneven > 0 { rng.random_range(0..self.uneven) } else { 0 };
+        let at = stream.last_arrival.max(now + jitter + slow + uneven);
         stream.last_arrival = at;
         Some(Frame { at, stream: stream.id, ends: stream.ends, messages })
     }

@@ -9,7 +9,7 @@ use mizuya_node::logic::{
     cluster::{
         member::{Generation, State},
         message::{Forwarded, Message},
-        table::{Epoch, Table},
+        table::{Epoch, PartitionEpoch, Table},
     },
     commands::{self, Access},
 };
@@ -57,8 +57,8 @@ impl Observer {
     ) -> Option<Finding> {
         match message {
             Message::Append(append) if !append.records.is_empty() => {
-                let cluster = process.node.routing().table.as_ref()?.cluster;
-                return self.speakers.speaks(cluster, append.partition.index(), append.epoch, process.generation);
+                let routing = process.node.routing();
+                return self.speaks(process, routing.table.as_ref()?, append.partition.index(), append.epoch);
             }
             Message::Chunk(chunk) => figures.resyncs += u64::from(chunk.from == 0),
             Message::Confirm(confirm) => figures.replays += u64::from(confirm.gap && confirm.needs_from.is_none()),
@@ -105,7 +105,14 @@ impl Observer {
         let copies =
             assignment.in_sync().count().max(self.before.iter().map(|copies| copies[partition]).max().unwrap_or(0));
         no_acknowledged_write_lost::check_acknowledgement(copies, table.live.write_quorum, partition)
-            .or_else(|| self.speakers.speaks(table.cluster, partition, assignment.epoch, process.generation))
+            .or_else(|| self.speaks(process, table, partition, assignment.epoch))
+    }
+
+    /// Somebody speaks as a partition's primary. With M at most half of the voters two sides may do so in one epoch, until
+    /// they meet (rule Q3).
+    fn speaks(&mut self, process: &Process, table: &Table, partition: usize, epoch: PartitionEpoch) -> Option<Finding> {
+        let majority = table.quorum as usize * 2 > table.voters().count();
+        majority.then(|| self.speakers.speaks(table.cluster, partition, epoch, process.generation)).flatten()
     }
 
     /// A table came into force on some node.

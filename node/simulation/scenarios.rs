@@ -190,6 +190,35 @@ fn all_nodes_killed_at_once_start_a_new_cluster() {
 
 /// Histories that once found a fault.
 #[test]
+fn a_joining_node_whose_cluster_ended_joins_the_next_one() {
+    for early in (0..1500).step_by(50) {
+        joins_the_next_cluster(early);
+    }
+}
+
+/// Two members end, and begin a new cluster so many milliseconds after the second one is back; a third was joining.
+fn joins_the_next_cluster(early: u64) {
+    let mut cluster = Cluster::settled(Shape { members: 2, ..Shape::THREE }, 9);
+    // The first is taken for dead, and does not know of the third.
+    cluster.crash(0);
+    cluster.start(0);
+    let awake = cluster.now + 5000;
+    cluster.pause(0, 5000);
+    cluster.leave(1, Intent::Restart);
+    cluster.expect(2);
+    cluster.start(2);
+    cluster.within("the third is joining", 3000, |c| c.node(2).is_some_and(|n| n.routing().table.is_some()));
+    cluster.finish_leave(1);
+    cluster.within("the second is out", 5000, |c| c.node(1).is_some_and(|node| node.leave_progress().gone));
+    cluster.crash(1);
+    // The first two begin a new cluster before the third can be sure that the old one has ended.
+    cluster.run(awake.saturating_sub(cluster.now + early));
+    cluster.start(1);
+    cluster.within("one cluster of three", 30_000, |c| c.alive().len() == 3 && c.is_quiet());
+    cluster.is_fine();
+}
+
+#[test]
 fn histories_that_once_failed_hold() {
     for seed in [] {
         let played = play(seed, Trace::default());

@@ -296,6 +296,39 @@ fn a_member_that_departed_and_returns_with_its_old_volume_brings_nothing_back() 
     }
 }
 
+#[test]
+fn of_a_damaged_snapshot_nothing_damaged_is_served() {
+    for seed in 0..24 {
+        let shape = Shape { members: 1, factor: 1, ..Shape::THREE };
+        let mut cluster = with_volumes(Class::Beyond, shape, seed, Restore::Strict);
+        load_for(&mut cluster, 1500);
+        all_leave(&mut cluster);
+        let Some(snapshot) = cluster.disks.places[0].snapshot.as_mut() else { continue };
+        let (from, length) = (snapshot.len() / 10, snapshot.len() * 9 / 10);
+        for _ in 0..3 {
+            snapshot[from + cluster.rng.random_range(0..length)] ^= 1 << cluster.rng.random_range(0..8);
+        }
+        all_start(&mut cluster, 0..1);
+        load_for(&mut cluster, 500);
+        is_fine(&mut cluster, seed);
+    }
+}
+
+#[test]
+fn the_snapshot_of_another_cluster_is_not_served() {
+    let shape = Shape { members: 1, factor: 1, ..Shape::THREE };
+    let mut other = with_volumes(Class::Moves, shape, 1, Restore::Strict);
+    fill(&mut other, 0..100, "1");
+    all_leave(&mut other);
+    let mut cluster = with_volumes(Class::Moves, shape, 2, Restore::Strict);
+    all_leave(&mut cluster);
+    // The table is its own, and what was the place of its snapshot is not.
+    cluster.disks.places[0].snapshot = other.disks.places[0].snapshot.clone();
+    assert!(cluster.disks.places[0].snapshot.is_some());
+    all_start(&mut cluster, 0..1);
+    assert_eq!(keys(&cluster), 0, "{}", cluster.trace.text());
+}
+
 /// Histories of every fault, with volumes that are slow at times.
 #[test]
 fn histories_with_volumes_hold() {

@@ -12,7 +12,7 @@ pub(crate) struct Mutant {
     pub(crate) file: &'static str,
     pub(crate) text: &'static str,
     pub(crate) instead: &'static str,
-    /// The invariant that must catch it.
+    /// The invariant that must catch it in histories; or the story of volumes that must, by its path.
     pub(crate) caught_by: &'static str,
 }
 
@@ -308,8 +308,63 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "maps_share_their_keys",
-        "store/mod.rs",
-        ("|node| node.is(id, key)", "|node| node.is(node.map(), key) || node.is(id, key)"),
+        "commands/call.rs",
+        ("        self.map = map;\n", "        let _ = map;\n"),
         only_own_values::NAME,
+    ),
+    // S1, S2: volumes
+    mutant(
+        "damage_not_noticed",
+        "snapshot/reader.rs",
+        ("if section.get_u32_le() == sum {", "if section.get_u32_le() == sum || length > 0 {"),
+        "volumes::of_a_damaged_snapshot_nothing_damaged_is_served",
+    ),
+    mutant(
+        "snapshot_of_another_cluster_used",
+        "cluster/next_table.rs",
+        ("keeps.cluster == self.table.cluster;", "keeps.cluster.0 > 0;"),
+        "volumes::the_snapshot_of_another_cluster_is_not_served",
+    ),
+    mutant(
+        "table_confirmed_before_it_is_on_disk",
+        "node/volume.rs",
+        ("self.works && self.writing.is_some()", "self.works && self.writing.is_some() && self.asked == 0"),
+        "volumes::after_a_power_cut_at_any_write_nothing_old_comes_back",
+    ),
+    mutant(
+        "periodic_snapshot_taken_for_final",
+        "cluster/next_table.rs",
+        (
+            "kept.final_of.is_some_and(|id| last.iter().any(|copy| copy.member == id))",
+            "kept.final_of.is_none_or(|id| last.iter().any(|copy| copy.member == id))",
+        ),
+        "volumes::a_crash_of_all_brings_periodic_snapshots_back_only_when_losses_are_allowed",
+    ),
+    mutant(
+        "snapshot_of_a_copy_that_had_been_left_out_is_final",
+        "cluster/next_table.rs",
+        ("kept.final_of.is_some_and(|id| last.iter().any(|copy| copy.member == id))", "kept.final_of.is_some()"),
+        "volumes::what_was_deleted_while_a_node_was_away_does_not_come_back_with_it",
+    ),
+    mutant(
+        "lowest_snapshot_taken",
+        "cluster/next_table.rs",
+        ("keepers.max_by_key(|(_, kept)| kept.last)", "keepers.min_by_key(|(_, kept)| kept.last)"),
+        "volumes::after_a_power_cut_at_any_write_nothing_old_comes_back",
+    ),
+    mutant(
+        "not_everyone_waited_for",
+        "cluster/next_table.rs",
+        ("None if away => Source::Wait,", "None if away && self.counter == 0 => Source::Wait,"),
+        "volumes::all_nodes_down_at_once_come_back_with_all_that_was_acknowledged",
+    ),
+    mutant(
+        "nothing_is_kept_of_what_differs",
+        "cluster/replica/following.rs",
+        (
+            "if matches!(&self.role, Role::Copy(following) if following.holds) {\n            self.drop_others(chunk);",
+            "if matches!(&self.role, Role::Copy(following) if following.holds && following.anew && following.gap) {\n            self.drop_others(chunk);",
+        ),
+        "volumes::what_was_deleted_while_a_node_was_away_does_not_come_back_with_it",
     ),
 ];

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{Stream, stream};
@@ -35,6 +35,9 @@ const WINDOW_BYTES: u32 = 4 << 20;
 
 /// Between two looks at whether existing entries may go on.
 const PACE: Duration = Duration::from_millis(2);
+
+/// Who sleeps longer than it wanted by this much has waited for a core. Timers tick every millisecond.
+const LATE: Duration = Duration::from_millis(2);
 
 /// Why a stream ended or could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -227,9 +230,14 @@ fn frames(
                 _ => {}
             }
             // A wake that came meanwhile is kept.
+            let asleep = Instant::now();
             tokio::select! {
                 () = link.wake.notified() => {}
-                () = time::sleep(PACE), if runtime.node().builds_for(&name) => {}
+                () = time::sleep(PACE), if runtime.node().builds_for(&name) => {
+                    if asleep.elapsed() > PACE + LATE {
+                        runtime.node().sends_late(&name);
+                    }
+                }
             }
         }
     })

@@ -54,7 +54,7 @@ pub const CHUNK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two comparisons of a copy in sync with its primary, by digest.
 pub const COMPARE_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of existing entries in one chunk, beside the last one.
-pub const CHUNK_BYTES: usize = 64 << 10;
+pub const CHUNK_BYTES: usize = 16 << 10;
 /// Bytes of entries in a range that is compared, and that travels as a whole when it differs.
 pub const RANGE_BYTES: usize = 16 << 10;
 /// Ranges that are compared at a time.

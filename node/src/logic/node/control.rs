@@ -162,6 +162,13 @@ impl Control {
         replaced.chain(forgotten.map(|member| member.id)).collect()
     }
 
+    /// Whether a new start of this member has become one of another cluster: the start that the table names has ended.
+    pub(super) fn is_elsewhere(&self, table: &Table, member: &Member, now: Millis) -> bool {
+        let heard = self.heard.get(&member.name).filter(|heard| now.since(heard.at) <= HELLO_FRESH);
+        let hello = heard.map(|heard| &heard.hello).filter(|hello| hello.generation != member.generation);
+        hello.and_then(|hello| hello.table).is_some_and(|(cluster, _)| cluster != table.cluster)
+    }
+
     /// The highest table above `known` that the volume of a new start remembers.
     pub(super) fn remembered(&self, known: &Table, now: Millis) -> Option<Arc<Table>> {
         let fresh =

@@ -358,6 +358,11 @@ impl Node {
         self.outbox(peer).builds()
     }
 
+    /// Whoever sends to this peer came late to a core.
+    pub fn sends_late(&self, peer: &MemberName) {
+        self.outbox(peer).pace(Pace::hinder);
+    }
+
     fn add(&self, stream: Vec<Message>, messages: &mut Vec<Message>) -> usize {
         let mut bytes = 0;
         for mut message in stream {

@@ -3,7 +3,7 @@
 //! One pace a stream, with two limits. The bytes that are under way without an answer are bounded, so that what is said
 //! after them arrives soon. And there is a rate, which yields to everything else as in LEDBAT (RFC 6817): it is halved in
 //! each tick in which something was hindered (chunks took longer than the stream's quickest ones do, live messages filled
-//! a frame, the tick itself was late), and grows by a step in each tick in which nothing was.
+//! a frame, the sender or the tick itself came late to a core), and grows by a step in each tick in which nothing was.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,7 +15,7 @@ const BEGIN: i64 = 8 << 20;
 const SLOWEST: i64 = 1 << 20;
 const FASTEST: i64 = 32 << 20;
 /// What a tick without hindrance adds to the rate.
-const STEP: i64 = 1 << 20;
+const STEP: i64 = 256 << 10;
 /// Milliseconds of the rate that may be sent at once. So short, because commands wait while a core builds or applies chunks.
 const BURST: i64 = 4;
 /// Bytes under way without an answer on a stream without delay; one with delay gets what its rate sends in that time.
@@ -23,7 +23,7 @@ const WINDOW: usize = 128 << 10;
 /// And at most.
 const WIDEST: usize = 4 << 20;
 /// Milliseconds that a chunk may take beyond half as long again as the quickest.
-const SLACK: u64 = 10;
+const SLACK: u64 = 4;
 /// A tick that comes so long after the one before was late.
 const LATE: u64 = 60;
 /// A chunk may go after this time whatever else there is, so that a move ends also under full load.
@@ -90,7 +90,7 @@ impl Pace {
         *this = Some(this.map_or(took, |this| this.min(took)));
     }
 
-    /// Live messages filled a frame.
+    /// Live messages filled a frame, or the sender came late to a core: so do the commands of clients.
     pub(super) fn hinder(&mut self) {
         self.hindered = true;
     }
@@ -175,30 +175,33 @@ mod tests {
         sent
     }
 
+    /// From the slowest rate to the highest.
+    const CLIMB: u64 = (FASTEST / STEP) as u64 * TICK;
+
     #[test]
     fn a_stream_without_hindrance_reaches_the_highest_rate_and_stays_there() {
         let mut pace = Pace::default();
-        stream(&mut pace, 1000, 1000, 1);
+        stream(&mut pace, 1000, CLIMB, 1);
         assert_eq!(pace.rate, FASTEST);
-        let sent = stream(&mut pace, 2000, 1000, 1) as i64;
+        let sent = stream(&mut pace, 1000 + CLIMB, 1000, 1) as i64;
         assert!((FASTEST * 9 / 10..=FASTEST + CHUNK as i64).contains(&sent), "{sent}");
     }
 
     #[test]
     fn a_stream_with_delay_reaches_it_too() {
         let mut pace = Pace::default();
-        stream(&mut pace, 1000, 2000, 20);
-        let sent = stream(&mut pace, 3000, 1000, 20) as i64;
+        stream(&mut pace, 1000, CLIMB, 20);
+        let sent = stream(&mut pace, 1000 + CLIMB, 1000, 20) as i64;
         assert!(sent > FASTEST * 8 / 10, "{sent}");
     }
 
     #[test]
     fn chunks_that_become_slow_bring_the_rate_down_and_it_comes_back() {
         let mut pace = Pace::default();
-        stream(&mut pace, 1000, 1000, 1);
-        stream(&mut pace, 2000, 1000, 1 + SLACK + 1);
+        stream(&mut pace, 1000, CLIMB, 1);
+        stream(&mut pace, 1000 + CLIMB, 1000, 2 + SLACK + 1);
         assert!(pace.rate <= 2 * SLOWEST, "{}", pace.rate);
-        stream(&mut pace, 3000, 1000, 1);
+        stream(&mut pace, 2000 + CLIMB, CLIMB, 1);
         assert_eq!(pace.rate, FASTEST);
     }
 

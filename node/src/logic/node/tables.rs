@@ -379,11 +379,11 @@ impl Node {
     /// nothing, and nobody else can take it in.
     pub(super) fn give_up_joining(&self, control: &Control, clock: Clock, effects: &mut Effects) {
         let Some(table) = control.voter.in_force() else { return };
-        let joins = self.own(table).is_some_and(|own| own.state == State::Joining);
-        if joins
-            && table
-                .voters()
-                .all(|member| control.replaced(table, self.config.timing.lease, clock.now).contains(&member.id))
+        if self.own(table).is_none_or(|own| own.state != State::Joining) {
+            return;
+        }
+        let replaced = control.replaced(table, self.config.timing.lease, clock.now);
+        if table.voters().all(|member| replaced.contains(&member.id) || control.is_elsewhere(table, member, clock.now))
         {
             effects.fatal = Some("all voters of the cluster that it was joining have ended; restarting".to_owned());
         }
