@@ -70,3 +70,4 @@ fmt: ## Format the code.
 lint: ## Check format and lints.
 	@cargo fmt --all --check
 	@cargo clippy $(PROFILE) --workspace --all-targets -- --deny warnings
+	@cargo clippy $(PROFILE) --workspace --test scenarios --test disruptions -- --deny warnings

@@ -30,6 +30,8 @@ use crate::{
 };
 
 pub(crate) const PARTITIONS: u16 = 6;
+/// How long after a change of tables it is asked at each tick who would answer.
+const CHANGING: u64 = 400;
 const TICK: u64 = 20;
 const WALL: u64 = 1_790_000_000_000;
 /// Between two looks of a node at whom it should have a stream to.
@@ -91,6 +93,8 @@ pub(crate) struct Cluster {
     order: u64,
     flushes: [[bool; PLACES]; PLACES],
     dialling: [[bool; PLACES]; PLACES],
+    /// Until then former primaries may not know yet that they are.
+    changing: u64,
 }
 
 pub(crate) fn name(number: usize) -> MemberName {
@@ -122,6 +126,7 @@ impl Cluster {
             order: 0,
             flushes: [[false; PLACES]; PLACES],
             dialling: [[false; PLACES]; PLACES],
+            changing: 0,
         };
         cluster.expect_members();
         cluster.trace.say(cluster.now, || format!("{class:?} {shape:?}"));
@@ -234,6 +239,9 @@ impl Cluster {
             self.find(finding);
         }
         self.carry_out(place, effects);
+        if now < self.changing {
+            self.one_primary_serves();
+        }
         self.tick_membership(place);
         let jitter = if self.rng.random_ratio(1, 30) { self.rng.random_range(0..25) } else { 0 };
         self.later(now + TICK + jitter, next);
@@ -544,6 +552,11 @@ impl Cluster {
         self.find(finding);
         let emptied = std::mem::take(&mut self.observer.emptied);
         self.clients.wiped(&emptied, self.now);
+        self.changing = self.now + CHANGING;
+        self.one_primary_serves();
+    }
+
+    fn one_primary_serves(&mut self) {
         if !self.observer.amnesia {
             self.find(predecessor_is_silent::check(self));
         }

@@ -190,6 +190,26 @@ fn all_nodes_killed_at_once_start_a_new_cluster() {
 
 /// Histories that once found a fault.
 #[test]
+fn a_former_primary_that_hears_of_it_late_is_waited_for() {
+    let mut cluster = Cluster::settled(Shape::THREE, 11);
+    cluster.load(true);
+    cluster.run(500);
+    let coordinator = cluster.table().and_then(|table| table.coordinator().map(|m| crate::cluster::number(&m.name)));
+    let coordinator = coordinator.expect("a table has a coordinator");
+    let leaver = (coordinator + 1) % 3;
+    cluster.network.slow[coordinator][leaver] = 350;
+    cluster.change(leaver, Change::SetState(name(leaver), State::Leaving(Intent::Depart)));
+    cluster.within("the leaver is empty", 30_000, |c| {
+        c.node(leaver).is_some_and(|node| node.leave_progress().primaries + node.leave_progress().backups == 0)
+    });
+    cluster.network.slow[coordinator][leaver] = 0;
+    cluster.run(1000);
+    cluster.load(false);
+    cluster.run(1000);
+    cluster.is_fine();
+}
+
+#[test]
 fn a_joining_node_whose_cluster_ended_joins_the_next_one() {
     for early in (0..1500).step_by(50) {
         joins_the_next_cluster(early);

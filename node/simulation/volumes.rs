@@ -320,7 +320,7 @@ fn the_snapshot_of_another_cluster_is_not_served() {
     let mut other = with_volumes(Class::Moves, shape, 1, Restore::Strict);
     fill(&mut other, 0..100, "1");
     all_leave(&mut other);
-    let mut cluster = with_volumes(Class::Moves, shape, 2, Restore::Strict);
+    let mut cluster = with_volumes(Class::Beyond, shape, 2, Restore::Strict);
     all_leave(&mut cluster);
     // The table is its own, and what was the place of its snapshot is not.
     cluster.disks.places[0].snapshot = other.disks.places[0].snapshot.clone();

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::runtime::watcher::Config;
 use mizuya_e2e::testbed::cache::{READY_LIMIT, condition};
 use mizuya_e2e::testbed::nodes::{self, Caller};
 use mizuya_e2e::testbed::{Cache, Scenario, scenario, wait};
@@ -48,7 +49,7 @@ fn identity_of_a_strangers_service_or_stateful_set_is_respected() {
             let after = scenario.kubectl(&object).await?;
             ensure!(before == after, "the stranger's {kind} was changed from {before} to {after}");
             let pods: Api<Pod> = cache.api();
-            ensure!(pods.list(&Default::default()).await?.items.is_empty(), "pods were started beside it");
+            ensure!(pods.list(&ListParams::default()).await?.items.is_empty(), "pods were started beside it");
         }
         Ok(())
     });
@@ -121,7 +122,7 @@ async fn restart_with(cache: &Cache, pod: &str, spoil: impl FnOnce(&mut serde_ya
 async fn event(scenario: &Scenario, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let events: Api<k8s_openapi::api::events::v1::Event> =
         Api::namespaced(scenario.bed.client.clone(), &scenario.namespace);
-    let found = wait::for_objects("an event", LIMIT, events, Default::default(), |events| {
+    let found = wait::for_objects("an event", LIMIT, events, Config::default(), |events| {
         let ours = events
             .values()
             .filter(|event| event.regarding.as_ref().and_then(|of| of.kind.as_deref()) == Some("CacheCluster"));

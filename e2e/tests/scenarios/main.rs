@@ -1,4 +1,4 @@
-//! What users do with CacheClusters, on a real Kubernetes. Each test has a namespace of its own, so they run side by side.
+//! What users do with `CacheCluster`s, on a real Kubernetes. Each test has a namespace of its own, so they run side by side.
 //!
 //! Tests start in the order of their names: the one that watches a cache at rest for five minutes comes first.
 

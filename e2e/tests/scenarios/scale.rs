@@ -125,7 +125,7 @@ async fn bulk_is_there(cache: &Cache) -> Result<()> {
 }
 
 fn bulk_value(key: usize) -> String {
-    format!("{key:0width$}", width = BULK_BYTES)
+    format!("{key:0BULK_BYTES$}")
 }
 
 /// Waits until the cache has this size, in every respect.

@@ -93,16 +93,16 @@ fn validation_refuses_what_cannot_work_and_says_the_way_out() {
         let broken = broken();
         assert!(broken.len() >= 15);
         for (what, spec, words) in broken {
-            wrong.extend(judge(what, words, apply(scenario, "broken", spec).await?));
+            wrong.extend(judge(what, words, &apply(scenario, "broken", spec).await?));
         }
         for name in ["a-name-that-is-much-longer-than-forty-characters", "7-starts-with-a-digit", "has.dots"] {
-            wrong.extend(judge(name, &["metadata.name"], apply(scenario, name, json!({})).await?));
+            wrong.extend(judge(name, &["metadata.name"], &apply(scenario, name, json!({})).await?));
         }
         // Paused, so that no pod starts for a test of words.
         scenario.cache("valid").apply(&json!({ "paused": true })).await?;
         for (what, mut spec, words) in impossible() {
             spec["paused"] = true.into();
-            wrong.extend(judge(what, words, apply(scenario, "valid", spec).await?));
+            wrong.extend(judge(what, words, &apply(scenario, "valid", spec).await?));
         }
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
@@ -114,7 +114,7 @@ async fn apply(scenario: &Scenario, name: &str, spec: Value) -> Result<mizuya_e2
     scenario.bed.try_kubectl(&["apply", "--namespace", &scenario.namespace, "-f", "-"], &manifest).await
 }
 
-fn judge(what: &str, words: &[&str], answer: mizuya_e2e::testbed::bed::Output) -> Option<String> {
+fn judge(what: &str, words: &[&str], answer: &mizuya_e2e::testbed::bed::Output) -> Option<String> {
     println!("{what}: {}", answer.err.trim());
     if answer.success {
         return Some(format!("{what}: accepted"));

@@ -12,7 +12,7 @@ use crate::logic::cluster::replica::CHUNK_TIMEOUT;
 
 /// Bytes a second at which a move begins, at least and at most.
 const BEGIN: i64 = 8 << 20;
-const SLOWEST: i64 = 1 << 20;
+const SLOWEST: i64 = 4 << 20;
 const FASTEST: i64 = 32 << 20;
 /// What a tick without hindrance adds to the rate.
 const STEP: i64 = 256 << 10;
