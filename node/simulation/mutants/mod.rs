@@ -164,20 +164,20 @@ fn every_mutant_is_caught_by_its_invariant() {
     let workshop = prepare_all(&chosen);
     let programs = build(&workshop);
     println!(
-        "{:<42}{:<30}{:>10}{:>10}{:>14}{:>8}{:>8}{:>8}{:>16}",
+        "{:<52}{:<30}{:>10}{:>10}{:>14}{:>8}{:>8}{:>8}{:>16}",
         "mutant", "caught by", "histories", "faults", "acknowledged", "lost", "wrong", "stale", "unavailable ms"
     );
     let mut missed = Vec::new();
     for mutant in &chosen {
         let played = programs.get(mutant.name).map(|program| catch(mutant, program));
         let (caught, line) = played.unwrap_or((false, "it cannot be built".to_owned()));
-        println!("{:<42}{:<30}{line}", mutant.name, if caught { mutant.caught_by } else { "NOT CAUGHT" });
+        println!("{:<52}{:<30}{line}", mutant.name, if caught { mutant.caught_by } else { "NOT CAUGHT" });
         if !caught {
             missed.push(mutant.name);
         }
     }
     for mutant in NOT_TOLD_APART {
-        println!("not told apart: {:<42}{}", mutant.name, mutant.caught_by);
+        println!("not told apart: {:<52}{}", mutant.name, mutant.caught_by);
     }
     assert!(missed.is_empty(), "not caught: {missed:?}");
 }

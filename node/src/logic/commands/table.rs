@@ -122,7 +122,9 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     }
     let number = number(name);
     let index = usize::from(PLACES[place(number, FACTOR)]);
-    (*NUMBERS.get(index)? == number).then(|| &COMMANDS[index])
+    // Zero bytes before a name do not change its number.
+    let command = COMMANDS.get(index).filter(|command| command.name.len() == name.len())?;
+    (NUMBERS[index] == number).then_some(command)
 }
 
 /// A name in lower case as a number: comparing them costs less than comparing texts, and each request is looked up.
@@ -315,6 +317,8 @@ mod tests {
             assert_eq!(command.access == Access::Write, command.flags.contains(&"write"), "{}", command.name);
             assert!(command.keys.first == 0 || usize::from(command.arity.unsigned_abs()) > command.keys.first);
         }
-        assert!(find(b"nothing").is_none() && find(&[b'x'; 300]).is_none());
+        for other in [&b"nothing"[..], &[b'x'; 300], b"\0get", b"get\0", b""] {
+            assert!(find(other).is_none(), "{other:?}");
+        }
     }
 }

@@ -194,9 +194,9 @@ impl Node {
                 }
             }
             for turn in queue.in_turn() {
-                let late;
-                (late, *turn) = std::mem::take(turn).into_iter().partition(|waiting| clock.now >= waiting.deadline);
-                let late: VecDeque<Waiting> = late;
+                let (late, rest): (VecDeque<_>, VecDeque<_>) =
+                    std::mem::take(turn).into_iter().partition(|waiting| clock.now >= waiting.deadline);
+                *turn = rest;
                 overdue.extend(late);
             }
         });
