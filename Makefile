@@ -70,4 +70,5 @@ fmt: ## Format the code.
 lint: ## Check format and lints.
 	@cargo fmt --all --check
 	@cargo clippy $(PROFILE) --workspace --all-targets -- --deny warnings
+	@# These need a cluster and are not among "all targets".
 	@cargo clippy $(PROFILE) --workspace --test scenarios --test disruptions -- --deny warnings

@@ -601,6 +601,10 @@ impl Cluster {
         self.processes().filter_map(|process| process.node.routing().table.clone()).max_by_key(|table| table.epoch)
     }
 
+    pub(crate) fn coordinator(&self) -> Option<usize> {
+        self.table()?.coordinator().map(|member| number(&member.name))
+    }
+
     /// One table, and every copy in its place.
     pub(crate) fn is_quiet(&self) -> bool {
         one_table::holds(self) && copies_come_back::holds(self)

@@ -253,12 +253,17 @@ impl Cluster {
         self.slow_down(victim, pairs, delay, life + 300);
         self.faults.plans.push(Plan::Die(self.now + life, victim));
         // Copies that are being built meanwhile are behind those links too.
-        if self.rng.random_bool(0.5) { self.turned_back_drain() || self.join() || self.departure() } else { true }
+        self.sometimes_moves()
+    }
+
+    /// Copies move at the same time, in half of the cases. Whether what was to happen has.
+    fn sometimes_moves(&mut self) -> bool {
+        !self.rng.random_bool(0.5) || self.turned_back_drain() || self.join() || self.departure()
     }
 
     /// Somebody ends while a table is changed; often the coordinator.
     fn crash_at_a_step(&mut self) -> bool {
-        let coordinator = self.table().and_then(|table| table.coordinator().map(|m| crate::cluster::number(&m.name)));
+        let coordinator = self.coordinator();
         let victim = if self.rng.random_bool(0.7) { coordinator } else { self.victim() };
         let Some(victim) = victim.filter(|v| self.faults.expected.contains_key(v) && !self.faults.is_planned(*v))
         else {
@@ -412,7 +417,7 @@ impl Cluster {
         let most = self.rng.random_range(20..250);
         self.network.uneven += most;
         self.faults.plans.push(Plan::Even(self.now + self.rng.random_range(500..4000), most));
-        if self.rng.random_bool(0.5) { self.turned_back_drain() || self.join() || self.departure() } else { true }
+        self.sometimes_moves()
     }
 
     fn lost_datagrams(&mut self) -> bool {

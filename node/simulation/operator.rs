@@ -1,9 +1,12 @@
 //! What people and the operator do on purpose: restarts, departures, drains that are turned back, joins.
 
-use mizuya_node::logic::cluster::{
-    member::{Intent, State},
-    message::Change,
-    table::Table,
+use mizuya_node::logic::{
+    cluster::{
+        member::{Intent, State},
+        message::Change,
+        table::Table,
+    },
+    node::Node,
 };
 use rand::RngExt;
 
@@ -148,8 +151,7 @@ impl Cluster {
                 return None;
             }
         } else if matches!(state, Some(State::Leaving(_))) {
-            let empty = progress.drained && progress.primaries + progress.backups == 0;
-            if empty && back.is_none() && self.others_are_active(place) {
+            if self.is_empty(place) && back.is_none() && self.others_are_active(place) {
                 self.leave(place, Intent::Restart);
                 self.finish_leave(place);
                 return Some(Plan::Depart(place, since, back, Step::Goodbye(self.now)));
@@ -158,6 +160,11 @@ impl Cluster {
             self.change(place, Change::SetState(name(place), State::Leaving(Intent::Depart)));
         }
         Some(Plan::Depart(place, since, back, step))
+    }
+
+    /// A member that departs has nothing left.
+    pub(crate) fn is_empty(&self, place: usize) -> bool {
+        self.node(place).map(Node::leave_progress).is_some_and(|p| p.drained && p.primaries + p.backups == 0)
     }
 
     /// The operator lets nobody go while another one is missing.

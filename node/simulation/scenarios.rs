@@ -6,9 +6,7 @@ use mizuya_node::logic::cluster::table::Live;
 use mizuya_wire::quorum::MemberQuorum;
 
 use crate::cluster::{Cluster, PARTITIONS, name};
-use crate::history::play;
 use crate::shape::Shape;
-use crate::trace::Trace;
 
 impl Cluster {
     fn settled(shape: Shape, seed: u64) -> Self {
@@ -64,12 +62,7 @@ fn a_departing_node_is_empty_before_it_goes_and_no_command_fails() {
     cluster.load(true);
     cluster.run(1000);
     cluster.change(2, Change::SetState(name(2), State::Leaving(Intent::Depart)));
-    cluster.within("the leaver is empty", 30_000, |c| {
-        c.node(2).is_some_and(|node| {
-            let progress = node.leave_progress();
-            progress.drained && progress.primaries + progress.backups == 0
-        })
-    });
+    cluster.within("the leaver is empty", 30_000, |c| c.is_empty(2));
     cluster.load(false);
     cluster.run(500);
     cluster.leave(2, Intent::Restart);
@@ -188,20 +181,16 @@ fn all_nodes_killed_at_once_start_a_new_cluster() {
     cluster.within("a new cluster", 30_000, Cluster::is_quiet);
 }
 
-/// Histories that once found a fault.
 #[test]
 fn a_former_primary_that_hears_of_it_late_is_waited_for() {
     let mut cluster = Cluster::settled(Shape::THREE, 11);
     cluster.load(true);
     cluster.run(500);
-    let coordinator = cluster.table().and_then(|table| table.coordinator().map(|m| crate::cluster::number(&m.name)));
-    let coordinator = coordinator.expect("a table has a coordinator");
+    let coordinator = cluster.coordinator().expect("a table has a coordinator");
     let leaver = (coordinator + 1) % 3;
     cluster.network.slow[coordinator][leaver] = 350;
     cluster.change(leaver, Change::SetState(name(leaver), State::Leaving(Intent::Depart)));
-    cluster.within("the leaver is empty", 30_000, |c| {
-        c.node(leaver).is_some_and(|node| node.leave_progress().primaries + node.leave_progress().backups == 0)
-    });
+    cluster.within("the leaver is empty", 30_000, |c| c.is_empty(leaver));
     cluster.network.slow[coordinator][leaver] = 0;
     cluster.run(1000);
     cluster.load(false);
@@ -236,12 +225,4 @@ fn joins_the_next_cluster(early: u64) {
     cluster.start(1);
     cluster.within("one cluster of three", 30_000, |c| c.alive().len() == 3 && c.is_quiet());
     cluster.is_fine();
-}
-
-#[test]
-fn histories_that_once_failed_hold() {
-    for seed in [] {
-        let played = play(seed, Trace::default());
-        assert!(played.finding.is_none(), "SEED={seed} {:?}", played.finding);
-    }
 }

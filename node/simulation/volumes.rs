@@ -267,12 +267,7 @@ fn a_member_that_departed_and_returns_with_its_old_volume_brings_nothing_back() 
         periodic(&mut cluster);
         let retained: Disk = cluster.disks.places[2].clone();
         cluster.change(2, Change::SetState(name(2), State::Leaving(Intent::Depart)));
-        within(&mut cluster, "the leaver is empty", 30_000, |c| {
-            c.node(2).is_some_and(|node| {
-                let progress = node.leave_progress();
-                progress.drained && progress.primaries + progress.backups == 0
-            })
-        });
+        within(&mut cluster, "the leaver is empty", 30_000, |c| c.is_empty(2));
         assert!(cluster.disks.places[2].snapshot.is_none(), "a drained node erases its snapshot");
         cluster.leave(2, Intent::Restart);
         cluster.finish_leave(2);

@@ -168,8 +168,9 @@ impl Cache {
         Ok(addresses)
     }
 
-    /// Where the client Service is reached from this machine. For a moment, until every Kubernetes node knows that its pods are ready, a Service
-    /// refuses, or its address leads to wherever the network takes it: so it must answer as a cache does.
+    /// Where the client Service is reached from this machine. For a moment, until every Kubernetes node knows that its
+    /// pods are ready, a Service refuses, or its address leads to wherever the network takes it: so it must answer as a
+    /// cache does.
     pub async fn service_address(&self) -> Result<SocketAddr> {
         let address = if self.bed.has_routes {
             let services: Api<Service> = self.api();

@@ -285,90 +285,130 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
 ];
 
-/// Wrong versions that no history of the default run tells from the right one, and why. Only played when `ONLY` names them.
-pub(crate) const NOT_TOLD_APART: &[Mutant] = &[
-    mutant(
-        "mark_before_everything_is_confirmed",
-        "cluster/replica/stream.rs",
-        ("            && copy.build.is_none()\n            && copy.has(primary.acknowledged)\n", ""),
+/// Wrong versions that no history of the default run tells from the right one, and why, as far as is known. Only
+/// played when `ONLY` names them.
+pub(crate) const NOT_TOLD_APART: &[(Mutant, &str)] = &[
+    (
+        mutant(
+            "mark_before_everything_is_confirmed",
+            "cluster/replica/stream.rs",
+            ("            && copy.build.is_none()\n            && copy.has(primary.acknowledged)\n", ""),
+            copies_are_equal::NAME,
+        ),
         "rare: a primary would have to end between the table and the last chunk",
     ),
-    mutant(
-        "claim_of_an_older_epoch_accepted",
-        "cluster/next_table.rs",
-        ("if assignment.epoch != claim.epoch {", "if assignment.epoch < claim.epoch {"),
+    (
+        mutant(
+            "claim_of_an_older_epoch_accepted",
+            "cluster/next_table.rs",
+            ("if assignment.epoch != claim.epoch {", "if assignment.epoch < claim.epoch {"),
+            no_acknowledged_write_lost::NAME,
+        ),
         "second line: a claim also names the number of the copy's build, and is forgotten soon",
     ),
-    mutant(
-        "epoch_not_checked_by_primaries",
-        "cluster/replica/stream.rs",
-        ("if confirm.epoch != primary.epoch || confirm.refused {", "if confirm.refused {"),
+    (
+        mutant(
+            "epoch_not_checked_by_primaries",
+            "cluster/replica/stream.rs",
+            ("if confirm.epoch != primary.epoch || confirm.refused {", "if confirm.refused {"),
+            no_acknowledged_write_lost::NAME,
+        ),
         "second line: what is confirmed is a version, which is looked up in the primary's own history",
     ),
-    mutant(
-        "highest_table_ignored",
-        "cluster/proposer.rs",
-        ("            *highest = table;\n", "            drop(table);\n"),
+    (
+        mutant(
+            "highest_table_ignored",
+            "cluster/proposer.rs",
+            ("            *highest = table;\n", "            drop(table);\n"),
+            one_primary_an_epoch::NAME,
+        ),
         "rare: the only table that is lost so is one that nobody but its dead proposer knew to be in force",
     ),
-    mutant(
-        "promises_not_kept",
-        "cluster/voter.rs",
-        (
-            "if !first_of_cluster && table.epoch < self.promised {",
-            "if !first_of_cluster && table.epoch < Epoch::default() {",
+    (
+        mutant(
+            "promises_not_kept",
+            "cluster/voter.rs",
+            (
+                "if !first_of_cluster && table.epoch < self.promised {",
+                "if !first_of_cluster && table.epoch < Epoch::default() {",
+            ),
+            no_acknowledged_write_lost::NAME,
         ),
         "second line: nobody obeys a table lower than the one in force",
     ),
-    mutant(
-        "joiner_that_died_counts_as_a_voter",
-        "cluster/next_table.rs",
-        (
-            "member.state != State::Joining || !is_down(member)",
-            "member.generation == Generation(0) || member.state != State::Away || true",
+    (
+        mutant(
+            "joiner_that_died_counts_as_a_voter",
+            "cluster/next_table.rs",
+            (
+                "member.state != State::Joining || !is_down(member)",
+                "member.generation == Generation(0) || member.state != State::Away || true",
+            ),
+            one_table::NAME,
         ),
         "rare: it asks for one voter more, until the dead member comes back",
     ),
-    mutant(
-        "sync_keeps_what_the_primary_lacks",
-        "cluster/replica/following.rs",
-        ("self.start_from(chunk.at);", "self.restart_log(chunk.at);"),
+    (
+        mutant(
+            "sync_keeps_what_the_primary_lacks",
+            "cluster/replica/following.rs",
+            ("self.start_from(chunk.at);", "self.restart_log(chunk.at);"),
+            copies_are_equal::NAME,
+        ),
         "second line: copies are compared by digest, and built anew where they differ",
     ),
-    mutant(
-        "cut_off_coordinator_judges_at_once",
-        "node/hearing.rs",
-        ("control.hears_quorum.is_none_or(|since| now < since + suspicion)", "now.0 == 0"),
+    (
+        mutant(
+            "cut_off_coordinator_judges_at_once",
+            "node/hearing.rs",
+            ("control.hears_quorum.is_none_or(|since| now < since + suspicion)", "now.0 == 0"),
+            no_acknowledged_write_lost::NAME,
+        ),
         "second line: nobody is called down who was heard within the suspicion time",
     ),
-    mutant(
-        "table_confirmed_before_it_is_on_disk",
-        "node/volume.rs",
-        ("self.works && self.writing.is_some()", "self.works && self.writing.is_some() && self.asked == 0"),
+    (
+        mutant(
+            "table_confirmed_before_it_is_on_disk",
+            "node/volume.rs",
+            ("self.works && self.writing.is_some()", "self.works && self.writing.is_some() && self.asked == 0"),
+            "volumes::after_a_power_cut_at_any_write_nothing_old_comes_back",
+        ),
         "open: no story of volumes tells it apart yet",
     ),
-    mutant(
-        "snapshot_of_a_copy_that_had_been_left_out_is_final",
-        "cluster/next_table.rs",
-        ("kept.final_of.is_some_and(|id| last.iter().any(|copy| copy.member == id))", "kept.final_of.is_some()"),
+    (
+        mutant(
+            "snapshot_of_a_copy_that_had_been_left_out_is_final",
+            "cluster/next_table.rs",
+            ("kept.final_of.is_some_and(|id| last.iter().any(|copy| copy.member == id))", "kept.final_of.is_some()"),
+            "volumes::what_was_deleted_while_a_node_was_away_does_not_come_back_with_it",
+        ),
         "open: no story of volumes tells it apart yet",
     ),
-    mutant(
-        "lowest_snapshot_taken",
-        "cluster/next_table.rs",
-        ("keepers.max_by_key(|(_, kept)| kept.last)", "keepers.min_by_key(|(_, kept)| kept.last)"),
+    (
+        mutant(
+            "lowest_snapshot_taken",
+            "cluster/next_table.rs",
+            ("keepers.max_by_key(|(_, kept)| kept.last)", "keepers.min_by_key(|(_, kept)| kept.last)"),
+            "volumes::after_a_power_cut_at_any_write_nothing_old_comes_back",
+        ),
         "open: no story of volumes tells it apart yet",
     ),
-    mutant(
-        "not_everyone_waited_for",
-        "cluster/next_table.rs",
-        ("None if away => Source::Wait,", "None if away && self.counter == 0 => Source::Wait,"),
+    (
+        mutant(
+            "not_everyone_waited_for",
+            "cluster/next_table.rs",
+            ("None if away => Source::Wait,", "None if away && self.counter == 0 => Source::Wait,"),
+            "volumes::all_nodes_down_at_once_come_back_with_all_that_was_acknowledged",
+        ),
         "open: no story of volumes tells it apart yet",
     ),
-    mutant(
-        "snapshot_of_another_cluster_used",
-        "cluster/next_table.rs",
-        ("keeps.cluster == self.table.cluster;", "keeps.cluster.0 > 0;"),
+    (
+        mutant(
+            "snapshot_of_another_cluster_used",
+            "cluster/next_table.rs",
+            ("keeps.cluster == self.table.cluster;", "keeps.cluster.0 > 0;"),
+            "volumes::the_snapshot_of_another_cluster_is_not_served",
+        ),
         "second line: entries of another cluster are dropped when a table comes",
     ),
 ];

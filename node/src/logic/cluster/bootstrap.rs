@@ -13,7 +13,7 @@ use crate::logic::clock::Millis;
 /// Version of the peer protocol that this program speaks.
 pub const PROTOCOL: u32 = 1;
 /// How long a hello counts as the present state of its sender, in milliseconds.
-pub const HELLO_FRESH: u64 = 3000;
+const HELLO_FRESH: u64 = 3000;
 
 /// A hello, and when it came.
 #[derive(Clone, Debug)]
@@ -24,6 +24,13 @@ pub struct Heard {
     pub at: Millis,
     /// When this start was first heard.
     pub since: Millis,
+}
+
+impl Heard {
+    /// Whether it still tells how its sender is.
+    pub fn is_fresh(&self, now: Millis) -> bool {
+        now.since(self.at) <= HELLO_FRESH
+    }
 }
 
 /// Why a hello cannot be accepted, from the view of a node that would say `own` itself.
@@ -81,8 +88,7 @@ pub struct Beginning<'a> {
 
 impl Beginning<'_> {
     fn fresh(&self, name: &MemberName) -> Option<&Hello> {
-        let heard = self.heard.get(name)?;
-        (self.now.since(heard.at) <= HELLO_FRESH).then_some(&heard.hello)
+        self.heard.get(name).filter(|heard| heard.is_fresh(self.now)).map(|heard| &heard.hello)
     }
 
     /// Everyone who starts the cluster, this node first, if it is this node that starts it.

@@ -74,6 +74,13 @@ pub struct Executed {
     pub misses: u32,
 }
 
+impl Executed {
+    /// Nothing was done.
+    fn refused(reply: Reply) -> Self {
+        Self { reply, ops: Ops::new(), hits: 0, misses: 0 }
+    }
+}
+
 /// What a command needs. Words that no command has are a read: their execution only answers an error.
 pub fn access(words: &[Bytes]) -> Access {
     words.first().and_then(|name| table::find(name)).map_or(Access::Read, |command| command.access)
@@ -82,14 +89,13 @@ pub fn access(words: &[Bytes]) -> Access {
 /// Executes a command, whose words fit it, on one partition. Changes nothing but the marks of use; the caller applies
 /// `ops`.
 pub fn execute(command: &Command, words: &[Bytes], store: &mut Store, context: &Context<'_>) -> Executed {
-    let refused = |reply| Executed { reply, ops: Ops::new(), hits: 0, misses: 0 };
     let (Place::Key(run) | Place::Keys(run, _) | Place::Each(run, _) | Place::Scan(run)) = command.place else {
-        return refused(errors::not_for_a_partition(command.name));
+        return Executed::refused(errors::not_for_a_partition(command.name));
     };
     let mut call = Call::new(command.name, words, store, context);
     match run(&mut call) {
         Ok(reply) => call.executed(reply),
-        Err(error) => refused(error),
+        Err(error) => Executed::refused(error),
     }
 }
 

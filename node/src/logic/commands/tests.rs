@@ -12,8 +12,7 @@ use crate::logic::{
 
 /// As a node does with words of other members.
 fn checked(words: &[Bytes], store: &mut Store, context: &Context<'_>) -> Executed {
-    let refused = |reply| Executed { reply, ops: Ops::new(), hits: 0, misses: 0 };
-    table::command(words).map_or_else(refused, |command| execute(command, words, store, context))
+    table::command(words).map_or_else(Executed::refused, |command| execute(command, words, store, context))
 }
 
 /// Some partitions, as a client sees them.

@@ -10,7 +10,7 @@ use std::{
 
 use super::{Clock, Effects, Generation, Level, MemberName, Message, Millis, Node, volume::Volume};
 use crate::logic::cluster::{
-    bootstrap::{HELLO_FRESH, Heard, PROTOCOL, mismatch, replaces},
+    bootstrap::{Heard, PROTOCOL, mismatch, replaces},
     lease::Pulses,
     member::{Intent, Member, MemberId, State},
     message::{Change, Claim, Hello, Refusal, Totals},
@@ -145,8 +145,7 @@ impl Control {
     /// Starts of voters that have ended for certain (see [`Replaced`]), and so long ago that no lease that they have
     /// confirmed runs any more (rule W7).
     pub(super) fn replaced(&self, table: &Table, lease: Duration, now: Millis) -> Replaced {
-        let fresh =
-            self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH && heard.since + lease <= now);
+        let fresh = self.heard.values().filter(|heard| heard.is_fresh(now) && heard.since + lease <= now);
         // Who remembers a higher table has not been heard to the end.
         let knows_more = |heard: &&Heard| {
             let memory = heard.hello.memory.table.as_ref();
@@ -164,15 +163,14 @@ impl Control {
 
     /// Whether a new start of this member has become one of another cluster: the start that the table names has ended.
     pub(super) fn is_elsewhere(&self, table: &Table, member: &Member, now: Millis) -> bool {
-        let heard = self.heard.get(&member.name).filter(|heard| now.since(heard.at) <= HELLO_FRESH);
+        let heard = self.heard.get(&member.name).filter(|heard| heard.is_fresh(now));
         let hello = heard.map(|heard| &heard.hello).filter(|hello| hello.generation != member.generation);
         hello.and_then(|hello| hello.table).is_some_and(|(cluster, _)| cluster != table.cluster)
     }
 
     /// The highest table above `known` that the volume of a new start remembers.
     pub(super) fn remembered(&self, known: &Table, now: Millis) -> Option<Arc<Table>> {
-        let fresh =
-            self.heard.values().filter(|heard| now.since(heard.at) <= HELLO_FRESH && heard.hello.table.is_none());
+        let fresh = self.heard.values().filter(|heard| heard.is_fresh(now) && heard.hello.table.is_none());
         let tables = fresh.filter_map(|heard| heard.hello.memory.table.as_ref());
         let higher = tables.filter(|table| table.cluster == known.cluster && table.epoch > known.epoch);
         higher.max_by_key(|table| table.epoch).cloned()

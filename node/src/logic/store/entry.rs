@@ -236,21 +236,20 @@ impl Node {
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {
-        Some(self.expires()).filter(|at| *at != NEVER).map(Millis)
+        deadline(self.expires())
     }
 
-    /// As Redis has it: an entry still lives in the millisecond of its deadline.
     pub(super) fn lives(&self, now: Millis) -> bool {
-        self.expires() >= now.0
+        is_before(now, self.expires())
     }
 
     /// The entry, if it lives.
     pub(super) fn view(&self, now: Millis) -> Option<Entry<'_>> {
         let fields = self.fields();
         let expires = self.expires_at(&fields);
-        (expires >= now.0).then(|| Entry {
+        is_before(now, expires).then(|| Entry {
             value: self.value_at(&fields),
-            expires: Some(Millis(expires)).filter(|at| at.0 != NEVER),
+            expires: deadline(expires),
             version: self.version_at(&fields),
         })
     }
@@ -436,6 +435,16 @@ fn layout(flags: u8, key_end: usize, value_length: usize) -> Layout {
     let end = if flags & OUTSIDE == 0 { key_end + value_length } else { key_end };
     let size = end.max(start(flags) + HEAD).next_multiple_of(ALIGN);
     Layout::from_size_align(size, ALIGN).unwrap_or_else(|_| panic!("a block of {size} bytes"))
+}
+
+/// What [`NEVER`] stands for is none.
+fn deadline(expires: u64) -> Option<Millis> {
+    Some(expires).filter(|at| *at != NEVER).map(Millis)
+}
+
+/// As Redis has it: an entry still lives in the millisecond of its deadline.
+fn is_before(now: Millis, expires: u64) -> bool {
+    expires >= now.0
 }
 
 fn length(flags: u8, (shift, choices): (u32, [usize; 4])) -> usize {
