@@ -44,8 +44,8 @@ use crate::logic::{
     },
     commands::{self, Context, table},
     keyspace::Partition,
-    node::{Config, Effects, Identity, Level, Node, Notice, Ticket},
-    resp::Reply,
+    node::{Ask, Config, Effects, Identity, Level, Node, Notice, Ticket, Turn},
+    resp::{Reply, Straight},
     store::Store,
 };
 
@@ -180,9 +180,8 @@ pub struct Runtime {
 
 /// Commands of one connection that came together.
 pub struct Batch {
-    /// When they came.
-    pub clock: Clock,
-    random: u64,
+    /// What they share.
+    pub turn: Turn,
     /// What they want done.
     pub effects: Effects,
 }
@@ -238,41 +237,53 @@ impl Runtime {
 
     /// A client's command for one partition. None: the reply comes later to the connection's sender.
     pub fn submit(&self, ticket: Ticket, partition: Partition, words: &[Bytes]) -> Option<Reply> {
+        let words = &commands::words_of(words);
+        let command = match table::command(words) {
+            Ok(command) => command,
+            Err(error) => return Some(error),
+        };
         let mut batch = self.batch();
-        let reply = self.submit_in(&mut batch, ticket, partition, words);
+        let reply = self.submit_in(&mut batch, ticket, Ask { command, partition, words }, None);
         self.carry_out(batch.effects);
         reply
     }
 
-    /// What commands share that come together: one look at the clocks, and effects that are carried out at the end
-    /// with [`Runtime::carry_out`].
+    /// What commands share that come together; effects are carried out at the end with [`Runtime::carry_out`].
     pub fn batch(&self) -> Batch {
-        Batch { clock: self.clock(), random: rand::random(), effects: Effects::default() }
+        Batch { turn: self.node.turn(self.clock(), rand::random()), effects: Effects::default() }
     }
 
-    /// As [`Runtime::submit`], for one of several commands.
-    pub fn submit_in(&self, batch: &mut Batch, ticket: Ticket, partition: Partition, words: &[Bytes]) -> Option<Reply> {
-        // Fresh for each command; Weyl's sequence is even enough for choosing samples.
-        batch.random = batch.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    /// As [`Runtime::submit`], for one of several commands. Values may go `straight` to the client.
+    pub fn submit_in(
+        &self,
+        batch: &mut Batch,
+        ticket: Ticket,
+        ask: Ask<'_>,
+        straight: Option<Straight<'_>>,
+    ) -> Option<Reply> {
         if self.settings.mode == Mode::Disabled {
-            return Some(self.answer_as_empty(batch, words));
+            return Some(self.answer_as_empty(batch, ask));
         }
-        self.node.submit(ticket, partition, words, batch.clock, batch.random, &mut batch.effects)
+        self.node.submit_in(&mut batch.turn, ticket, ask, straight, &mut batch.effects)
+    }
+
+    /// Reads straight to the client, if that needs nobody else; false: nothing was done.
+    pub fn read_straight(&self, batch: &mut Batch, ask: Ask<'_>, straight: Straight<'_>) -> bool {
+        self.settings.mode != Mode::Disabled && self.node.read_straight(&mut batch.turn, ask, straight)
     }
 
     /// What a store without entries answers; nothing is kept.
-    fn answer_as_empty(&self, batch: &Batch, words: &[Bytes]) -> Reply {
+    fn answer_as_empty(&self, batch: &Batch, Ask { command, words, .. }: Ask<'_>) -> Reply {
         let default_map = Bytes::from(self.settings.dmap_name.clone());
-        let context = Context { clock: batch.clock, random: batch.random, default_map: &default_map };
-        let empty = |command| commands::execute(command, words, &mut Store::new(0), &context).reply;
-        table::command(words).map_or_else(|error| error, empty)
+        let context = Context { clock: batch.turn.clock(), random: 0, default_map: &default_map };
+        commands::execute(command, words, &mut Store::new(0), &context, None).reply
     }
 
     /// Calls the node and carries out what it wants done.
     pub fn with_effects<T>(&self, call: impl FnOnce(&Node, Clock, u64, &mut Effects) -> T) -> T {
-        let mut batch = self.batch();
-        let result = call(&self.node, batch.clock, batch.random, &mut batch.effects);
-        self.carry_out(batch.effects);
+        let mut effects = Effects::default();
+        let result = call(&self.node, self.clock(), rand::random(), &mut effects);
+        self.carry_out(effects);
         result
     }
 

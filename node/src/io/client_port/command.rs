@@ -7,6 +7,7 @@ use crate::logic::{
     commands::{
         glob,
         table::{self, Command, Subcommand},
+        words_of,
     },
     resp::Reply,
 };
@@ -68,7 +69,7 @@ fn list(options: &[Bytes]) -> Reply {
 /// COMMAND GETKEYS command [argument ...]
 fn keys(words: &[Bytes]) -> Reply {
     let Some(found) = table::find(&words[0]) else { return Reply::error("ERR Invalid command specified") };
-    if table::command(words).is_err() {
+    if table::command(&words_of(words)).is_err() {
         return Reply::error("ERR Invalid number of arguments specified for command");
     }
     let keys = found.keys;

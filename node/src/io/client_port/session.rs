@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use super::{
     clients::{Client, Clients},
@@ -14,13 +15,14 @@ use crate::{
     io::runtime::{Batch, Runtime},
     logic::{
         commands::{
-            self, Merge, Route,
+            self, Merge, Route, Words, kept, partition,
             scan::Walk,
             table::{self, Command},
+            words_of,
         },
         keyspace::Partition,
-        node::Ticket,
-        resp::{Protocol, Reply, RequestParser},
+        node::{Ask, Ticket},
+        resp::{Place, Protocol, Reply, Request, RequestParser, Straight},
     },
 };
 
@@ -46,8 +48,8 @@ pub(super) struct Session {
     output: Output,
     /// A command that waits for earlier ones of its partition (rule F2).
     held: Option<Vec<Bytes>>,
-    /// Room for the words of a command.
-    words: Vec<Bytes>,
+    /// Room for the places of a command's words.
+    places: Vec<Place>,
     /// After QUIT or bytes that are no command, nothing more is taken.
     over: bool,
 }
@@ -63,7 +65,7 @@ impl Session {
             slots: Slots::default(),
             output: Output::default(),
             held: None,
-            words: Vec::new(),
+            places: Vec::new(),
             over: false,
         }
     }
@@ -143,40 +145,42 @@ impl Session {
             return self.client.buffered(0, self.output.remaining());
         }
         let mut batch = self.runtime.batch();
-        let mut taken = 0;
-        let mut last = None;
-        while self.takes_commands() {
-            let mut words = std::mem::take(&mut self.words);
-            if let Some(held) = self.held.take() {
-                words = held;
-            } else {
-                match self.parser.next(input, &mut words) {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        self.words = words;
-                        break;
-                    }
-                    Err(error) => {
-                        self.answer(Reply::error(format!("ERR Protocol error: {error}")));
-                        self.over = true;
-                        break;
-                    }
-                }
-            }
-            let command = self.command(&mut batch, &mut words);
-            if self.held.is_some() {
-                break;
-            }
-            taken += 1;
-            last = command.or(last);
-            words.clear();
-            if words.capacity() <= KEPT_WORDS {
-                self.words = words;
-            }
+        let (mut executed, mut last, mut taken) = (0, None, 0);
+        if let Some(held) = self.held.take() {
+            last = self.command(&mut batch, &words_of(&held));
+            executed += u64::from(self.held.is_none());
         }
+        while self.held.is_none() && self.takes_commands() {
+            let rest = &input[taken..];
+            let mut places = std::mem::take(&mut self.places);
+            let found = self.parser.next(rest, &mut places);
+            let command = match &found {
+                Ok(None) => None,
+                Ok(Some((Request::Empty, _))) => None,
+                Ok(Some((Request::Framed, _))) => {
+                    let words: SmallVec<[&[u8]; 8]> = places.iter().map(|place| &rest[place.clone()]).collect();
+                    self.command(&mut batch, &words)
+                }
+                Ok(Some((Request::Inline(words), _))) => self.command(&mut batch, &words_of(words)),
+                Err(error) => {
+                    self.answer(Reply::error(format!("ERR Protocol error: {error}")));
+                    self.over = true;
+                    None
+                }
+            };
+            places.clear();
+            if places.capacity() <= KEPT_WORDS {
+                self.places = places;
+            }
+            let Ok(Some((_, length))) = found else { break };
+            taken += length;
+            executed += u64::from(self.held.is_none());
+            last = command.or(last);
+        }
+        input.advance(taken);
         if let Some(command) = last {
-            self.client.used(command, batch.clock.now);
-            self.clients.count_commands(taken);
+            self.client.used(command, batch.turn.clock().now);
+            self.clients.count_commands(executed);
         }
         self.client.buffered(input.len(), self.output.remaining());
         self.runtime.carry_out(batch.effects);
@@ -196,7 +200,7 @@ impl Session {
     }
 
     /// Returns the command, if it is one.
-    fn command(&mut self, batch: &mut Batch, words: &mut Vec<Bytes>) -> Option<&'static Command> {
+    fn command(&mut self, batch: &mut Batch, words: &Words<'_>) -> Option<&'static Command> {
         let command = match table::command(words) {
             Ok(command) => command,
             Err(error) => {
@@ -204,41 +208,68 @@ impl Session {
                 return words.first().and_then(|name| table::find(name));
             }
         };
+        if let Some(each) = command.each()
+            && self.values_of_all(batch, each, words)
+        {
+            return Some(command);
+        }
         match commands::route(command, words, self.runtime.partitions()) {
             Err(error) => self.answer(error),
             Ok(Route::Here) => {
-                let reply = here::answer(command, words, self);
+                let reply = here::answer(command, &kept(words), self);
                 self.answer(reply);
             }
-            Ok(Route::One(partition)) => self.one(batch, partition, words),
+            Ok(Route::One(partition)) => self.one(batch, Ask { command, partition, words }),
             Ok(Route::Split(parts, merge)) => {
                 let (partitions, requests): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-                self.many(batch, (&partitions, merge), words, |part| &requests[part]);
+                self.many(batch, (&partitions, merge), (command, words), |part| &requests[part]);
             }
-            Ok(Route::Each(each, merge)) => {
+            Ok(Route::Each(merge)) => {
                 let all: Vec<_> = (0..self.runtime.partitions()).map(Partition).collect();
-                self.many(batch, (&all, merge), words, |_| &each);
+                self.many(batch, (&all, merge), (command, words), |_| words);
             }
-            Ok(Route::Scan(walk)) => self.scan(batch, walk, words),
+            Ok(Route::Scan(walk)) => self.scan(batch, walk, (command, words)),
         }
         Some(command)
     }
 
+    /// Answers a list of values straight from where they are kept, each as `each` would; false: nothing was done.
+    fn values_of_all(&mut self, batch: &mut Batch, each: &'static Command, words: &Words<'_>) -> bool {
+        if !self.slots.is_empty() {
+            return false;
+        }
+        // Beside the output, for the case that the last of them cannot be answered here.
+        let (mut output, protocol) = (Output::default(), self.protocol);
+        Straight { sink: &mut output, protocol }.list(words.len() - 1);
+        for key in &words[1..] {
+            let Ok(partition) = partition(key, self.runtime.partitions()) else { return false };
+            let ask = Ask { command: each, partition, words: &[each.name.as_bytes(), key] };
+            if !self.runtime.read_straight(batch, ask, Straight { sink: &mut output, protocol }) {
+                return false;
+            }
+        }
+        self.output.append(output);
+        self.answer(Reply::Written);
+        true
+    }
+
     /// The epoch under which a command for these partitions may be sent now; none: it has to wait (rule F2).
-    fn epoch_for(&self, partitions: &[Partition]) -> Option<u64> {
-        let epoch = self.runtime.node().epoch();
+    fn epoch_for(&self, batch: &Batch, partitions: &[Partition]) -> Option<u64> {
+        let epoch = batch.turn.epoch();
         partitions.iter().all(|partition| self.slots.may_send(*partition, epoch)).then_some(epoch)
     }
 
-    fn one(&mut self, batch: &mut Batch, partition: Partition, words: &mut Vec<Bytes>) {
-        let Some(epoch) = self.epoch_for(&[partition]) else {
-            self.held = Some(std::mem::take(words));
+    fn one(&mut self, batch: &mut Batch, ask: Ask<'_>) {
+        let Some(epoch) = self.epoch_for(batch, &[ask.partition]) else {
+            self.held = Some(kept(ask.words));
             return;
         };
-        if let Some(reply) = self.runtime.submit_in(batch, self.ticket(0), partition, words) {
+        let ticket = self.ticket(0);
+        let straight = self.slots.is_empty().then_some(Straight { sink: &mut self.output, protocol: self.protocol });
+        if let Some(reply) = self.runtime.submit_in(batch, ticket, ask, straight) {
             self.answer(reply);
         } else {
-            let parts = Parts { partitions: vec![partition], replies: vec![None], merge: None };
+            let parts = Parts { partitions: vec![ask.partition], replies: vec![None], merge: None };
             self.slots.pending(parts, self.protocol, epoch);
         }
     }
@@ -248,15 +279,16 @@ impl Session {
         &mut self,
         batch: &mut Batch,
         (partitions, merge): (&[Partition], Merge),
-        words: &mut Vec<Bytes>,
-        part: impl Fn(usize) -> &'a Vec<Bytes>,
+        (command, words): (&'static Command, &Words<'_>),
+        part: impl Fn(usize) -> &'a Words<'a>,
     ) {
-        let Some(epoch) = self.epoch_for(partitions) else {
-            self.held = Some(std::mem::take(words));
+        let Some(epoch) = self.epoch_for(batch, partitions) else {
+            self.held = Some(kept(words));
             return;
         };
         let submit = |(i, partition): (usize, &Partition)| {
-            self.runtime.submit_in(batch, self.ticket(i as u32), *partition, part(i))
+            let ask = Ask { command, partition: *partition, words: part(i) };
+            self.runtime.submit_in(batch, self.ticket(i as u32), ask, None)
         };
         let replies: Vec<Option<Reply>> = partitions.iter().enumerate().map(submit).collect();
         if replies.iter().all(Option::is_some) {
@@ -267,34 +299,35 @@ impl Session {
         }
     }
 
-    fn scan(&mut self, batch: &mut Batch, mut walk: Walk, words: &mut Vec<Bytes>) {
+    fn scan(&mut self, batch: &mut Batch, mut walk: Walk, (command, words): (&'static Command, &Words<'_>)) {
         let Some((partition, _)) = walk.step() else {
             let reply = walk.reply();
             return self.answer(reply);
         };
-        if self.epoch_for(&[partition]).is_none() {
-            self.held = Some(std::mem::take(words));
+        if self.epoch_for(batch, &[partition]).is_none() {
+            self.held = Some(kept(words));
             return;
         }
         let request = self.slots.next();
-        self.slots.walking(walk, self.protocol);
+        self.slots.walking(command, walk, self.protocol);
         self.walk(batch, request);
     }
 
     /// Takes steps of a walk until one is answered later or the walk is over.
     fn walk(&mut self, batch: &mut Batch, request: u64) {
-        let epoch = self.runtime.node().epoch();
+        let epoch = batch.turn.epoch();
         loop {
-            let Some((walk, step)) = self.slots.walk(request) else { return };
+            let Some((command, walk, step)) = self.slots.walk(request) else { return };
             let Some((partition, words)) = walk.step() else {
                 let reply = walk.reply();
                 return self.slots.walked(request, reply, &mut self.output);
             };
             let ticket = Ticket { connection: self.client.id, request, part: step };
-            let Some(reply) = self.runtime.submit_in(batch, ticket, partition, &words) else {
+            let ask = Ask { command, partition, words: &words_of(&words) };
+            let Some(reply) = self.runtime.submit_in(batch, ticket, ask, None) else {
                 return self.slots.step_sent(request, partition, epoch);
             };
-            if let Some(reply) = self.slots.walk(request).and_then(|(walk, _)| walk.take(reply)) {
+            if let Some(reply) = self.slots.walk(request).and_then(|(_, walk, _)| walk.take(reply)) {
                 return self.slots.walked(request, reply, &mut self.output);
             }
         }

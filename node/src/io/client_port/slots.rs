@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::output::Output;
 use crate::logic::{
-    commands::{Merge, scan::Walk},
+    commands::{Merge, scan::Walk, table::Command},
     keyspace::Partition,
     node::Ticket,
     resp::{Protocol, Reply},
@@ -22,7 +22,7 @@ enum State {
     /// Some partitions have not answered.
     Parts(Parts),
     /// A walk over partitions, of which this one has not answered.
-    Walk { walk: Walk, partition: Partition, step: u32 },
+    Walk { command: &'static Command, walk: Walk, partition: Partition, step: u32 },
 }
 
 /// Parts of a request, one a partition.
@@ -114,15 +114,15 @@ impl Slots {
     }
 
     /// The next request is a walk; [`Slots::walk`] takes its steps.
-    pub(super) fn walking(&mut self, walk: Walk, protocol: Protocol) {
-        self.queue.push_back(Slot { protocol, state: State::Walk { walk, partition: Partition(0), step: 0 } });
+    pub(super) fn walking(&mut self, command: &'static Command, walk: Walk, protocol: Protocol) {
+        self.queue.push_back(Slot { protocol, state: State::Walk { command, walk, partition: Partition(0), step: 0 } });
         self.open += 1;
     }
 
-    /// The walk of a request, and the number of its present step.
-    pub(super) fn walk(&mut self, request: u64) -> Option<(&mut Walk, u32)> {
+    /// The walk of a request, its command and the number of its present step.
+    pub(super) fn walk(&mut self, request: u64) -> Option<(&'static Command, &mut Walk, u32)> {
         match &mut self.slot(request)?.state {
-            State::Walk { walk, step, .. } => Some((walk, *step)),
+            State::Walk { command, walk, step, .. } => Some((command, walk, *step)),
             _ => None,
         }
     }
@@ -159,7 +159,7 @@ impl Slots {
                     return Filled::Done;
                 }
             }
-            State::Walk { walk, partition, step } => {
+            State::Walk { walk, partition, step, .. } => {
                 if *step != ticket.part {
                     return Filled::Done;
                 }

@@ -99,7 +99,7 @@ pub struct Served {
 
 impl Served {
     /// One more.
-    pub fn count(&mut self, executed: &Executed) {
+    pub fn count(&mut self, executed: &Executed<'_>) {
         self.commands += 1;
         self.hits += u64::from(executed.hits);
         self.misses += u64::from(executed.misses);

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Context, Executed, Ops, errors};
+use super::{Changes, Context, Executed, Words, errors};
 use crate::logic::{
     clock::Millis,
-    resp::{Reply, integer},
-    store::{Cause, Op, Store},
+    resp::{Reply, Straight, integer},
+    store::{Cause, Change, NewValue, Store, Value},
 };
 
 /// A reply, or an error in place of it; an error leaves no change.
 pub(super) type Outcome = Result<Reply, Reply>;
 /// How a command is executed.
-pub(super) type Run = fn(&mut Call<'_>) -> Outcome;
+pub(super) type Run = fn(&mut Call<'_, '_>) -> Outcome;
 
 /// A value and its deadline.
 #[derive(Clone, Debug)]
@@ -24,40 +24,47 @@ pub(super) struct Found {
 }
 
 /// What a command works with.
-pub(super) struct Call<'a> {
+pub(super) struct Call<'a, 's> {
     /// In lower case.
     pub(super) name: &'static str,
-    pub(super) words: &'a [Bytes],
+    pub(super) words: &'a Words<'a>,
     pub(super) context: &'a Context<'a>,
-    pub(super) store: &'a mut Store,
-    map: &'a Bytes,
-    ops: Ops,
+    pub(super) store: &'s mut Store,
+    map: &'a [u8],
+    changes: Changes<'a>,
+    straight: Option<Straight<'s>>,
     hits: u32,
     misses: u32,
 }
 
-impl<'a> Call<'a> {
-    pub(super) fn new(name: &'static str, words: &'a [Bytes], store: &'a mut Store, context: &'a Context<'a>) -> Self {
-        Self { name, words, context, store, map: context.default_map, ops: Ops::new(), hits: 0, misses: 0 }
+impl<'a, 's> Call<'a, 's> {
+    pub(super) fn new(
+        name: &'static str,
+        words: &'a Words<'a>,
+        store: &'s mut Store,
+        context: &'a Context<'a>,
+        straight: Option<Straight<'s>>,
+    ) -> Self {
+        let map = context.default_map;
+        Self { name, words, context, store, map, changes: Changes::new(), straight, hits: 0, misses: 0 }
     }
 
     /// Works on this map from now on instead of the default one.
-    pub(super) fn use_map(&mut self, map: &'a Bytes) {
+    pub(super) fn use_map(&mut self, map: &'a [u8]) {
         self.map = map;
     }
 
-    pub(super) fn map(&self) -> &'a Bytes {
+    pub(super) fn map(&self) -> &'a [u8] {
         self.map
     }
 
-    pub(super) fn executed(self, reply: Reply) -> Executed {
-        Executed { reply, ops: self.ops, hits: self.hits, misses: self.misses }
+    pub(super) fn executed(self, reply: Reply) -> Executed<'a> {
+        Executed { reply, changes: self.changes, hits: self.hits, misses: self.misses }
     }
 
     /// The word at a place that the command's arity guarantees.
-    pub(super) fn word(&self, index: usize) -> &'a Bytes {
-        static NONE: Bytes = Bytes::new();
-        self.words.get(index).unwrap_or(&NONE)
+    pub(super) fn word(&self, index: usize) -> &'a [u8] {
+        self.words.get(index).copied().unwrap_or_default()
     }
 
     /// The word as an integer.
@@ -74,6 +81,28 @@ impl<'a> Call<'a> {
         let found = self.find(key);
         self.count(found.is_some());
         found
+    }
+
+    /// Reads the values of some keys, as the reply: one alone, or a list of them.
+    pub(super) fn answer_values(&mut self, keys: &[&'a [u8]], list: bool) -> Reply {
+        let Some(mut straight) = self.straight.take() else {
+            let mut values = keys.iter().map(|key| self.read(key).map_or(Reply::Nil, |found| Reply::Bulk(found.value)));
+            return if list { Reply::Array(values.collect()) } else { values.next().unwrap_or(Reply::Nil) };
+        };
+        if list {
+            straight.list(keys.len());
+        }
+        for key in keys {
+            let entry = self.store.get(self.map, key, self.context.clock.now);
+            match entry.as_ref().map(|entry| &entry.value) {
+                Some(Value::Inside(value)) => straight.value(value),
+                Some(Value::Outside(value)) => straight.shared(value),
+                None => straight.nil(),
+            }
+            let hit = entry.is_some();
+            self.count(hit);
+        }
+        Reply::Written
     }
 
     /// As [`Call::read`], but not as a use.
@@ -99,17 +128,17 @@ impl<'a> Call<'a> {
     }
 
     /// From now on the key has this value.
-    pub(super) fn put(&mut self, key: &Bytes, value: Bytes, expires: Option<Millis>) {
-        self.ops.push(Op::Put { map: self.map.clone(), key: key.clone(), value, expires });
+    pub(super) fn put(&mut self, key: &'a [u8], value: impl Into<NewValue<'a>>, expires: Option<Millis>) {
+        self.changes.push(Change::Put { map: self.map, key, value: value.into(), expires });
     }
 
     /// From now on the key is not there. Only for keys that are.
-    pub(super) fn remove(&mut self, key: &Bytes) {
-        self.ops.push(Op::Remove { map: self.map.clone(), key: key.clone(), cause: Cause::Deleted });
+    pub(super) fn remove(&mut self, key: &'a [u8]) {
+        self.changes.push(Change::Remove { map: self.map, key, cause: Cause::Deleted });
     }
 
     /// Removes those of the keys that are there; returns how many. A key may be named twice.
-    pub(super) fn remove_present(&mut self, keys: &[Bytes]) -> i64 {
+    pub(super) fn remove_present(&mut self, keys: &[&'a [u8]]) -> i64 {
         let mut removed = BTreeSet::new();
         for key in keys {
             if self.find(key).is_some() && removed.insert(key) {
@@ -119,8 +148,8 @@ impl<'a> Call<'a> {
         removed.len() as i64
     }
 
-    pub(super) fn clear(&mut self, map: Option<Bytes>) {
-        self.ops.push(Op::Clear { map });
+    pub(super) fn clear(&mut self, map: Option<&'a [u8]>) {
+        self.changes.push(Change::Clear { map });
     }
 
     /// A deadline given as Unix time in milliseconds, on this machine's clock; none: it is over (rule W9).

@@ -1,7 +1,6 @@
 //! Texts of errors. Where Redis or Olric has one for the case, it is the same.
 
-use bytes::Bytes;
-
+use super::Words;
 use crate::logic::resp::Reply;
 
 /// Longest part of the arguments that an unknown command's error repeats.
@@ -28,12 +27,12 @@ pub(super) fn arity(command: &str) -> Reply {
 }
 
 /// Olric's form of the former names all words, in lower case.
-pub(super) fn arity_of_words(words: &[Bytes]) -> Reply {
+pub(super) fn arity_of_words(words: &Words<'_>) -> Reply {
     let all = words.iter().flat_map(|word| [&b" "[..], &word[..]]).flatten().skip(1).take(MAX_REPEATED);
     arity(&printable(&all.map(u8::to_ascii_lowercase).collect::<Vec<_>>()))
 }
 
-pub(super) fn unknown_command(words: &[Bytes]) -> Reply {
+pub(super) fn unknown_command(words: &Words<'_>) -> Reply {
     let mut arguments = String::new();
     for word in words.iter().skip(1) {
         if arguments.len() >= MAX_REPEATED {

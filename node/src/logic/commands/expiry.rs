@@ -2,9 +2,8 @@
 
 use std::cmp::Ordering;
 
-use bytes::Bytes;
-
 use super::{
+    Words,
     call::{Call, Found, Outcome},
     errors,
 };
@@ -20,26 +19,26 @@ struct Conditions {
 }
 
 /// EXPIRE key seconds [NX | XX | GT | LT]
-pub(super) fn expire(call: &mut Call<'_>) -> Outcome {
+pub(super) fn expire(call: &mut Call<'_, '_>) -> Outcome {
     expire_at_time(call, true, false)
 }
 
 /// PEXPIRE key milliseconds [NX | XX | GT | LT]
-pub(super) fn p_expire(call: &mut Call<'_>) -> Outcome {
+pub(super) fn p_expire(call: &mut Call<'_, '_>) -> Outcome {
     expire_at_time(call, false, false)
 }
 
 /// EXPIREAT key unix-seconds [NX | XX | GT | LT]
-pub(super) fn expire_at(call: &mut Call<'_>) -> Outcome {
+pub(super) fn expire_at(call: &mut Call<'_, '_>) -> Outcome {
     expire_at_time(call, true, true)
 }
 
 /// PEXPIREAT key unix-milliseconds [NX | XX | GT | LT]
-pub(super) fn p_expire_at(call: &mut Call<'_>) -> Outcome {
+pub(super) fn p_expire_at(call: &mut Call<'_, '_>) -> Outcome {
     expire_at_time(call, false, true)
 }
 
-fn expire_at_time(call: &mut Call<'_>, seconds: bool, absolute: bool) -> Outcome {
+fn expire_at_time(call: &mut Call<'_, '_>, seconds: bool, absolute: bool) -> Outcome {
     let conditions = Conditions::parse(&call.words[3..])?;
     let invalid = || errors::invalid_expire(call.name);
     let amount = call.integer(2)?;
@@ -58,11 +57,11 @@ fn expire_at_time(call: &mut Call<'_>, seconds: bool, absolute: bool) -> Outcome
 }
 
 impl Conditions {
-    fn parse(words: &[Bytes]) -> Result<Self, Reply> {
+    fn parse(words: &Words<'_>) -> Result<Self, Reply> {
         let said: Vec<Vec<u8>> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
         let known = |word: &&Vec<u8>| [b"NX", b"XX", b"GT", b"LT"].iter().any(|name| name[..] == word[..]);
         if let Some(unknown) = said.iter().position(|word| !known(&word)) {
-            return Err(Reply::error(format!("ERR Unsupported option {}", errors::printable(&words[unknown]))));
+            return Err(Reply::error(format!("ERR Unsupported option {}", errors::printable(words[unknown]))));
         }
         let has = |name: &[u8]| said.iter().any(|word| *word == name);
         if has(b"NX") && (has(b"XX") || has(b"GT") || has(b"LT")) {
@@ -84,27 +83,27 @@ impl Conditions {
 }
 
 /// TTL key
-pub(super) fn ttl(call: &mut Call<'_>) -> Outcome {
+pub(super) fn ttl(call: &mut Call<'_, '_>) -> Outcome {
     Ok(left(call, |call, found| found.expires.map(|at| seconds(at.since(call.now()) as i64))))
 }
 
 /// PTTL key
-pub(super) fn p_ttl(call: &mut Call<'_>) -> Outcome {
+pub(super) fn p_ttl(call: &mut Call<'_, '_>) -> Outcome {
     Ok(left(call, |call, found| found.expires.map(|at| at.since(call.now()) as i64)))
 }
 
 /// EXPIRETIME key
-pub(super) fn expire_time(call: &mut Call<'_>) -> Outcome {
+pub(super) fn expire_time(call: &mut Call<'_, '_>) -> Outcome {
     Ok(left(call, |call, found| found.expires.map(|at| seconds(call.unix(at)))))
 }
 
 /// PEXPIRETIME key
-pub(super) fn p_expire_time(call: &mut Call<'_>) -> Outcome {
+pub(super) fn p_expire_time(call: &mut Call<'_, '_>) -> Outcome {
     Ok(left(call, |call, found| found.expires.map(|at| call.unix(at))))
 }
 
 /// -2: no key; -1: it does not expire.
-fn left(call: &mut Call<'_>, of: impl Fn(&Call<'_>, &Found) -> Option<i64>) -> Reply {
+fn left(call: &mut Call<'_, '_>, of: impl Fn(&Call<'_, '_>, &Found) -> Option<i64>) -> Reply {
     let found = call.glance(call.word(1));
     Reply::Integer(found.map_or(-2, |found| of(call, &found).unwrap_or(-1)))
 }
@@ -115,7 +114,7 @@ fn seconds(ms: i64) -> i64 {
 }
 
 /// PERSIST key
-pub(super) fn persist(call: &mut Call<'_>) -> Outcome {
+pub(super) fn persist(call: &mut Call<'_, '_>) -> Outcome {
     let key = call.word(1);
     let found = call.find(key).filter(|found| found.expires.is_some());
     let expired = found.is_some();

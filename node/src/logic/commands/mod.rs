@@ -1,7 +1,7 @@
 //! Commands: from the words of a client to a reply and the changes of a partition.
 //!
 //! [`route`] says where a command goes, [`access`] what it needs there, and [`execute`] runs it on one partition without
-//! changing it: the changes are returned as [`Op`]s for the partition's stream. Commands that are about a connection or
+//! changing it: the changes are returned for the partition's stream. Commands that are about a connection or
 //! the whole server are only named here ([`table`]); the client port answers them.
 
 // All commands have one form, those too that cannot fail.
@@ -24,15 +24,15 @@ pub mod table;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use self::route::{MAX_KEY_BYTES, Merge, Route, route};
+pub use self::route::{MAX_KEY_BYTES, Merge, Route, partition, route};
 use self::{
     call::Call,
     table::{Command, Place},
 };
 use crate::logic::{
     clock::Clock,
-    resp::Reply,
-    store::{Op, Store},
+    resp::{Reply, Straight},
+    store::{Change, Store},
 };
 
 /// Longest value, the same as the longest word of a request.
@@ -58,26 +58,39 @@ pub enum Access {
     Write,
 }
 
+/// Words of a command, its name first, where they were read.
+pub type Words<'a> = [&'a [u8]];
+
 /// Changes of one command; most make one, which takes no memory of its own.
-pub type Ops = SmallVec<[Op; 1]>;
+pub type Changes<'a> = SmallVec<[Change<'a>; 1]>;
+
+/// Words that are kept, as [`execute`] takes them.
+pub fn words_of<W: AsRef<[u8]>>(kept: &[W]) -> SmallVec<[&[u8]; 8]> {
+    kept.iter().map(AsRef::as_ref).collect()
+}
+
+/// Words for themselves, to be kept.
+pub fn kept(words: &Words<'_>) -> Vec<Bytes> {
+    words.iter().map(|word| Bytes::copy_from_slice(word)).collect()
+}
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Executed {
+pub struct Executed<'a> {
     /// For the client.
     pub reply: Reply,
-    /// To be applied in this order; empty: nothing changes.
-    pub ops: Ops,
+    /// To be made in this order; empty: nothing changes.
+    pub changes: Changes<'a>,
     /// Keys read that were there.
     pub hits: u32,
     /// Keys read that were not.
     pub misses: u32,
 }
 
-impl Executed {
+impl Executed<'_> {
     /// Nothing was done.
     fn refused(reply: Reply) -> Self {
-        Self { reply, ops: Ops::new(), hits: 0, misses: 0 }
+        Self { reply, changes: Changes::new(), hits: 0, misses: 0 }
     }
 }
 
@@ -86,13 +99,19 @@ pub fn access(words: &[Bytes]) -> Access {
     words.first().and_then(|name| table::find(name)).map_or(Access::Read, |command| command.access)
 }
 
-/// Executes a command, whose words fit it, on one partition. Changes nothing but the marks of use; the caller applies
-/// `ops`.
-pub fn execute(command: &Command, words: &[Bytes], store: &mut Store, context: &Context<'_>) -> Executed {
+/// Executes a command, whose words fit it, on one partition. Changes nothing but the marks of use; the caller makes the
+/// changes. Commands that only answer values write them `straight` where they may, and their reply says so.
+pub fn execute<'a>(
+    command: &Command,
+    words: &'a Words<'a>,
+    store: &mut Store,
+    context: &'a Context<'a>,
+    straight: Option<Straight<'_>>,
+) -> Executed<'a> {
     let (Place::Key(run) | Place::Keys(run, _) | Place::Each(run, _) | Place::Scan(run)) = command.place else {
         return Executed::refused(errors::not_for_a_partition(command.name));
     };
-    let mut call = Call::new(command.name, words, store, context);
+    let mut call = Call::new(command.name, words, store, context, straight);
     match run(&mut call) {
         Ok(reply) => call.executed(reply),
         Err(error) => Executed::refused(error),

@@ -26,7 +26,7 @@ struct Options {
 
 impl Options {
     /// A time of zero is as if it was not said.
-    fn parse(call: &Call<'_>) -> Result<Self, Reply> {
+    fn parse(call: &Call<'_, '_>) -> Result<Self, Reply> {
         let mut options = Self::default();
         let mut words = call.words[4..].iter();
         while let Some(word) = words.next() {
@@ -63,13 +63,13 @@ fn whole(word: &[u8]) -> Result<i64, Reply> {
     integer::parse(word).ok_or_else(errors::not_an_integer)
 }
 
-fn key<'a>(call: &Call<'a>) -> Result<&'a Bytes, Reply> {
+fn key<'a>(call: &Call<'a, '_>) -> Result<&'a [u8], Reply> {
     let key = call.word(2);
     if key.len() > MAX_KEY { Err(Reply::error("KEYTOOLARGE key too large")) } else { Ok(key) }
 }
 
 /// DM.PUT map key value [EX s | PX ms | EXAT unix-s | PXAT unix-ms] [NX | XX]
-pub(super) fn put(call: &mut Call<'_>) -> Outcome {
+pub(super) fn put(call: &mut Call<'_, '_>) -> Outcome {
     call.use_map(call.word(1));
     let (key, value) = (key(call)?, call.word(3));
     if value.len() > MAX_VALUE_BYTES {
@@ -84,8 +84,8 @@ pub(super) fn put(call: &mut Call<'_>) -> Outcome {
         return Err(errors::key_not_found());
     }
     match options.times.into_iter().flatten().next().map(|unix| call.deadline(unix)) {
-        None => call.put(key, value.clone(), None),
-        Some(Some(deadline)) => call.put(key, value.clone(), Some(deadline)),
+        None => call.put(key, value, None),
+        Some(Some(deadline)) => call.put(key, value, Some(deadline)),
         Some(None) if present => call.remove(key),
         Some(None) => {}
     }
@@ -93,12 +93,12 @@ pub(super) fn put(call: &mut Call<'_>) -> Outcome {
 }
 
 /// DM.GET map key [RW]
-pub(super) fn get(call: &mut Call<'_>) -> Outcome {
+pub(super) fn get(call: &mut Call<'_, '_>) -> Outcome {
     call.use_map(call.word(1));
     let key = key(call)?;
     let raw = match call.words.get(3) {
         None => false,
-        Some(word) if &word[..] == b"RW" => true,
+        Some(word) if *word == b"RW" => true,
         Some(word) => {
             return Err(Reply::error(format!("INVALIDARGUMENT invalid argument: {}", errors::printable(word))));
         }
@@ -108,7 +108,7 @@ pub(super) fn get(call: &mut Call<'_>) -> Outcome {
 }
 
 /// Key, expiry (Unix ms), time of writing and of last access (Unix ns), value. The two times are not kept and 0.
-fn entry(call: &Call<'_>, key: &[u8], found: &Found) -> Bytes {
+fn entry(call: &Call<'_, '_>, key: &[u8], found: &Found) -> Bytes {
     let mut out = BytesMut::with_capacity(29 + key.len() + found.value.len());
     out.put_u8(key.len() as u8);
     out.put_slice(key);
@@ -121,7 +121,7 @@ fn entry(call: &Call<'_>, key: &[u8], found: &Found) -> Bytes {
 }
 
 /// DM.DEL map key [key ...]: counts the keys that are named, as Olric does.
-pub(super) fn del(call: &mut Call<'_>) -> Outcome {
+pub(super) fn del(call: &mut Call<'_, '_>) -> Outcome {
     call.use_map(call.word(1));
     let keys = &call.words[2..];
     call.remove_present(keys);

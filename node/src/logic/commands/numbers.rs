@@ -10,28 +10,28 @@ use super::{
 use crate::logic::resp::{Reply, integer};
 
 /// INCR key
-pub(super) fn incr(call: &mut Call<'_>) -> Outcome {
+pub(super) fn incr(call: &mut Call<'_, '_>) -> Outcome {
     add(call, 1)
 }
 
 /// DECR key
-pub(super) fn decr(call: &mut Call<'_>) -> Outcome {
+pub(super) fn decr(call: &mut Call<'_, '_>) -> Outcome {
     add(call, -1)
 }
 
 /// INCRBY key increment
-pub(super) fn incr_by(call: &mut Call<'_>) -> Outcome {
+pub(super) fn incr_by(call: &mut Call<'_, '_>) -> Outcome {
     let by = call.integer(2)?;
     add(call, by)
 }
 
 /// DECRBY key decrement
-pub(super) fn decr_by(call: &mut Call<'_>) -> Outcome {
+pub(super) fn decr_by(call: &mut Call<'_, '_>) -> Outcome {
     let by = call.integer(2)?.checked_neg().ok_or_else(|| Reply::error("ERR decrement would overflow"))?;
     add(call, by)
 }
 
-fn add(call: &mut Call<'_>, by: i64) -> Outcome {
+fn add(call: &mut Call<'_, '_>, by: i64) -> Outcome {
     let key = call.word(1);
     let old = call.find(key);
     let expires = old.as_ref().and_then(|found| found.expires);
@@ -42,7 +42,7 @@ fn add(call: &mut Call<'_>, by: i64) -> Outcome {
 }
 
 /// INCRBYFLOAT key increment
-pub(super) fn incr_by_float(call: &mut Call<'_>) -> Outcome {
+pub(super) fn incr_by_float(call: &mut Call<'_, '_>) -> Outcome {
     let key = call.word(1);
     let old = call.find(key);
     let expires = old.as_ref().and_then(|found| found.expires);

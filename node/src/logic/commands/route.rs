@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use super::{
-    errors,
+    Words, errors,
     scan::Walk,
     table::{Command, Merging, Place},
 };
@@ -19,15 +17,15 @@ pub const MAX_KEY_BYTES: usize = 65_535;
 
 /// Where a command goes.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Route {
+pub enum Route<'a> {
     /// It is about the connection or the whole server: the client port answers it.
     Here,
     /// To one partition, as it is.
     One(Partition),
     /// In parts to several partitions.
-    Split(Vec<(Partition, Vec<Bytes>)>, Merge),
-    /// To every partition, with these words.
-    Each(Vec<Bytes>, Merge),
+    Split(Vec<(Partition, Vec<&'a [u8]>)>, Merge),
+    /// To every partition, as it is.
+    Each(Merge),
     /// From partition to partition.
     Scan(Walk),
 }
@@ -79,17 +77,18 @@ fn unreadable(parts: &[Reply]) -> Reply {
 }
 
 /// Where a command goes in a cluster of `partitions`, or why it goes nowhere. The words fit the command.
-pub fn route(command: &Command, words: &[Bytes], partitions: u16) -> Result<Route, Reply> {
+pub fn route<'a>(command: &Command, words: &Words<'a>, partitions: u16) -> Result<Route<'a>, Reply> {
     match command.place {
         Place::Here => Ok(Route::Here),
-        Place::Key(_) => Ok(Route::One(partition(&words[command.keys.first], partitions)?)),
+        Place::Key(_) => Ok(Route::One(partition(words[command.keys.first], partitions)?)),
         Place::Keys(_, merging) => split(command, merging, words, partitions),
-        Place::Each(_, merging) => Ok(Route::Each(words.to_vec(), merging.merge(Vec::new()))),
+        Place::Each(_, merging) => Ok(Route::Each(merging.merge(Vec::new()))),
         Place::Scan(_) => Walk::begin(words, partitions).map(Route::Scan),
     }
 }
 
-fn partition(key: &[u8], partitions: u16) -> Result<Partition, Reply> {
+/// The partition of a key, if it is not too long.
+pub fn partition(key: &[u8], partitions: u16) -> Result<Partition, Reply> {
     if key.len() > MAX_KEY_BYTES {
         return Err(errors::key_too_long(MAX_KEY_BYTES));
     }
@@ -97,7 +96,7 @@ fn partition(key: &[u8], partitions: u16) -> Result<Partition, Reply> {
 }
 
 /// Sends each key, with the words that belong to it, to its partition.
-fn split(command: &Command, merging: Merging, words: &[Bytes], partitions: u16) -> Result<Route, Reply> {
+fn split<'a>(command: &Command, merging: Merging, words: &Words<'a>, partitions: u16) -> Result<Route<'a>, Reply> {
     let (common, keyed) = words.split_at(command.keys.first);
     let groups = keyed.chunks_exact(command.keys.step);
     if !groups.remainder().is_empty() {
@@ -105,12 +104,12 @@ fn split(command: &Command, merging: Merging, words: &[Bytes], partitions: u16) 
     }
     let mut of: Vec<Partition> = Vec::with_capacity(groups.len());
     for group in groups.clone() {
-        of.push(partition(&group[0], partitions)?);
+        of.push(partition(group[0], partitions)?);
     }
     if of.iter().all(|partition| *partition == of[0]) {
         return Ok(Route::One(of[0]));
     }
-    let mut parts: BTreeMap<Partition, (Vec<Bytes>, Vec<usize>)> = BTreeMap::new();
+    let mut parts: BTreeMap<Partition, (Vec<&'a [u8]>, Vec<usize>)> = BTreeMap::new();
     for (place, (group, partition)) in groups.zip(of).enumerate() {
         let (words, places) = parts.entry(partition).or_insert_with(|| (common.to_vec(), Vec::new()));
         words.extend_from_slice(group);

@@ -6,8 +6,9 @@
 use bytes::Bytes;
 
 use super::{
+    Words,
     call::{Call, Outcome},
-    errors, glob,
+    errors, glob, kept,
 };
 use crate::logic::{
     keyspace::Partition,
@@ -23,14 +24,14 @@ const MAX_COUNT: usize = 10_000;
 const MAX_STEPS: usize = 256;
 
 /// The words after the cursor.
-struct Options {
+struct Options<'a> {
     count: usize,
-    pattern: Option<Bytes>,
-    kind: Option<Bytes>,
+    pattern: Option<&'a [u8]>,
+    kind: Option<&'a [u8]>,
 }
 
-impl Options {
-    fn parse(words: &[Bytes]) -> Result<Self, Reply> {
+impl<'a> Options<'a> {
+    fn parse(words: &Words<'a>) -> Result<Self, Reply> {
         let mut options = Self { count: DEFAULT_COUNT, pattern: None, kind: None };
         let (pairs, rest) = words.as_chunks();
         for [name, value] in pairs {
@@ -40,8 +41,8 @@ impl Options {
                     let count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or_else(errors::syntax)?;
                     options.count = count.min(MAX_COUNT);
                 }
-                b"MATCH" => options.pattern = Some(value.clone()),
-                b"TYPE" => options.kind = Some(value.clone()),
+                b"MATCH" => options.pattern = Some(value),
+                b"TYPE" => options.kind = Some(value),
                 _ => return Err(errors::syntax()),
             }
         }
@@ -71,14 +72,14 @@ pub struct Walk {
 
 impl Walk {
     /// Begins a `SCAN`; `words` are the client's.
-    pub(super) fn begin(words: &[Bytes], partitions: u16) -> Result<Self, Reply> {
+    pub(super) fn begin(words: &Words<'_>, partitions: u16) -> Result<Self, Reply> {
         let cursor = words.get(1).and_then(|word| cursor(word)).ok_or_else(|| Reply::error("ERR invalid cursor"))?;
         let count = Options::parse(&words[2..])?.count;
         Ok(Self {
             partition: (cursor >> HASH_BITS) as u16,
             partitions,
             position: cursor & ((1 << HASH_BITS) - 1),
-            options: words[2..].to_vec(),
+            options: kept(&words[2..]),
             count,
             keys: Vec::new(),
             steps: 0,
@@ -137,7 +138,7 @@ fn parts(reply: Reply) -> Result<(Option<u64>, Vec<Reply>), Reply> {
 }
 
 /// SCAN position [MATCH pattern] [COUNT n] [TYPE type], in one partition. The next position 0 is the end.
-pub(super) fn scan(call: &mut Call<'_>) -> Outcome {
+pub(super) fn scan(call: &mut Call<'_, '_>) -> Outcome {
     let position = integer::parse(call.word(1)).and_then(|position| u64::try_from(position).ok());
     let position = position.ok_or_else(|| Reply::error("ERR invalid cursor"))?;
     let options = Options::parse(&call.words[2..])?;

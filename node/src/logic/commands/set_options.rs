@@ -1,8 +1,6 @@
 //! The options that `SET` and `GETEX` share.
 
-use bytes::Bytes;
-
-use super::{call::Call, errors};
+use super::{Words, call::Call, errors};
 use crate::logic::resp::{Reply, integer};
 
 /// Which of the options a command takes.
@@ -23,8 +21,8 @@ pub(super) enum Condition {
 
 /// A time as it is written: `EX PX EXAT PXAT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Time {
-    pub(super) amount: Bytes,
+pub(super) struct Time<'a> {
+    pub(super) amount: &'a [u8],
     pub(super) seconds: bool,
     /// Unix time; else from now on.
     pub(super) absolute: bool,
@@ -32,7 +30,7 @@ pub(super) struct Time {
 
 /// What happens to the deadline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Expiry {
+pub(super) enum Expiry<'a> {
     /// Nothing was said.
     #[default]
     Unsaid,
@@ -41,19 +39,19 @@ pub(super) enum Expiry {
     /// PERSIST
     Persist,
     /// One of the four times.
-    At(Time),
+    At(Time<'a>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Options {
+pub(super) struct Options<'a> {
     pub(super) condition: Option<Condition>,
     pub(super) get: bool,
-    pub(super) expiry: Expiry,
+    pub(super) expiry: Expiry<'a>,
 }
 
-impl Options {
+impl<'a> Options<'a> {
     /// Reads the words after key and value. The same time may be repeated, and the last one counts.
-    pub(super) fn parse(words: &[Bytes], taker: Taker) -> Result<Self, Reply> {
+    pub(super) fn parse(words: &Words<'a>, taker: Taker) -> Result<Self, Reply> {
         let mut options = Self::default();
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -65,7 +63,7 @@ impl Options {
                 (b"KEEPTTL", Taker::Set) => options.expire(Expiry::Keep)?,
                 (b"PERSIST", Taker::GetEx) => options.expire(Expiry::Persist)?,
                 (b"EX" | b"PX" | b"EXAT" | b"PXAT", _) => {
-                    let amount = words.next().ok_or_else(errors::syntax)?.clone();
+                    let amount = *words.next().ok_or_else(errors::syntax)?;
                     let (seconds, absolute) = (name[0] == b'E', name.len() == 4);
                     options.expire(Expiry::At(Time { amount, seconds, absolute }))?;
                 }
@@ -83,7 +81,7 @@ impl Options {
         Ok(())
     }
 
-    fn expire(&mut self, expiry: Expiry) -> Result<(), Reply> {
+    fn expire(&mut self, expiry: Expiry<'a>) -> Result<(), Reply> {
         let again = match (&self.expiry, &expiry) {
             (Expiry::Unsaid, _) => true,
             (Expiry::At(old), Expiry::At(new)) => (old.seconds, old.absolute) == (new.seconds, new.absolute),
@@ -97,10 +95,10 @@ impl Options {
     }
 }
 
-impl Time {
+impl Time<'_> {
     /// As Unix time in milliseconds. Zero, negative and overflowing times are errors.
-    pub(super) fn unix(&self, call: &Call<'_>) -> Result<i64, Reply> {
-        let amount = integer::parse(&self.amount).ok_or_else(errors::not_an_integer)?;
+    pub(super) fn unix(&self, call: &Call<'_, '_>) -> Result<i64, Reply> {
+        let amount = integer::parse(self.amount).ok_or_else(errors::not_an_integer)?;
         let invalid = || errors::invalid_expire(call.name);
         if amount <= 0 {
             return Err(invalid());

@@ -8,23 +8,23 @@ use super::{
     errors,
     set_options::{Condition, Expiry, Options, Taker, Time},
 };
-use crate::logic::{clock::Millis, resp::Reply};
+use crate::logic::{clock::Millis, resp::Reply, store::NewValue};
 
 fn value_or_nil(found: Option<Found>) -> Reply {
     found.map_or(Reply::Nil, |found| Reply::Bulk(found.value))
 }
 
 /// GET key
-pub(super) fn get(call: &mut Call<'_>) -> Outcome {
-    Ok(value_or_nil(call.read(call.word(1))))
+pub(super) fn get(call: &mut Call<'_, '_>) -> Outcome {
+    Ok(call.answer_values(&call.words[1..2], false))
 }
 
 /// SET key value [NX | XX] [GET] [EX s | PX ms | EXAT unix-s | PXAT unix-ms | KEEPTTL]
-pub(super) fn set(call: &mut Call<'_>) -> Outcome {
+pub(super) fn set(call: &mut Call<'_, '_>) -> Outcome {
     let (key, value) = (call.word(1), call.word(2));
     let options = Options::parse(&call.words[3..], Taker::Set)?;
     if options == Options::default() {
-        call.put(key, value.clone(), None);
+        call.put(key, value, None);
         return Ok(Reply::OK);
     }
     let old = if options.get { call.read(key) } else { call.find(key) };
@@ -37,8 +37,8 @@ pub(super) fn set(call: &mut Call<'_>) -> Outcome {
     let done = options.condition.is_none_or(|condition| present == (condition == Condition::Present));
     if done {
         match unix {
-            Some(unix) => put_until(call, key, value.clone(), unix, present),
-            None => call.put(key, value.clone(), kept),
+            Some(unix) => put_until(call, key, value, unix, present),
+            None => call.put(key, value, kept),
         }
     }
     Ok(match (options.get, done) {
@@ -49,7 +49,7 @@ pub(super) fn set(call: &mut Call<'_>) -> Outcome {
 }
 
 /// A deadline that is over already means that the key goes, or does not come.
-fn put_until(call: &mut Call<'_>, key: &Bytes, value: Bytes, unix: i64, present: bool) {
+fn put_until<'a>(call: &mut Call<'a, '_>, key: &'a [u8], value: impl Into<NewValue<'a>>, unix: i64, present: bool) {
     match call.deadline(unix) {
         Some(deadline) => call.put(key, value, Some(deadline)),
         None if present => call.remove(key),
@@ -58,40 +58,40 @@ fn put_until(call: &mut Call<'_>, key: &Bytes, value: Bytes, unix: i64, present:
 }
 
 /// SETNX key value
-pub(super) fn set_nx(call: &mut Call<'_>) -> Outcome {
+pub(super) fn set_nx(call: &mut Call<'_, '_>) -> Outcome {
     let key = call.word(1);
     let absent = call.find(key).is_none();
     if absent {
-        call.put(key, call.word(2).clone(), None);
+        call.put(key, call.word(2), None);
     }
     Ok(Reply::Integer(absent.into()))
 }
 
 /// SETEX key seconds value
-pub(super) fn set_ex(call: &mut Call<'_>) -> Outcome {
+pub(super) fn set_ex(call: &mut Call<'_, '_>) -> Outcome {
     set_for(call, true)
 }
 
 /// PSETEX key milliseconds value
-pub(super) fn p_set_ex(call: &mut Call<'_>) -> Outcome {
+pub(super) fn p_set_ex(call: &mut Call<'_, '_>) -> Outcome {
     set_for(call, false)
 }
 
-fn set_for(call: &mut Call<'_>, seconds: bool) -> Outcome {
-    let unix = Time { amount: call.word(2).clone(), seconds, absolute: false }.unix(call)?;
-    put_until(call, call.word(1), call.word(3).clone(), unix, true);
+fn set_for(call: &mut Call<'_, '_>, seconds: bool) -> Outcome {
+    let unix = Time { amount: call.word(2), seconds, absolute: false }.unix(call)?;
+    put_until(call, call.word(1), call.word(3), unix, true);
     Ok(Reply::OK)
 }
 
 /// GETSET key value
-pub(super) fn get_set(call: &mut Call<'_>) -> Outcome {
+pub(super) fn get_set(call: &mut Call<'_, '_>) -> Outcome {
     let old = call.read(call.word(1));
-    call.put(call.word(1), call.word(2).clone(), None);
+    call.put(call.word(1), call.word(2), None);
     Ok(value_or_nil(old))
 }
 
 /// GETDEL key
-pub(super) fn get_del(call: &mut Call<'_>) -> Outcome {
+pub(super) fn get_del(call: &mut Call<'_, '_>) -> Outcome {
     let old = call.read(call.word(1));
     if old.is_some() {
         call.remove(call.word(1));
@@ -100,7 +100,7 @@ pub(super) fn get_del(call: &mut Call<'_>) -> Outcome {
 }
 
 /// GETEX key [EX s | PX ms | EXAT unix-s | PXAT unix-ms | PERSIST]
-pub(super) fn get_ex(call: &mut Call<'_>) -> Outcome {
+pub(super) fn get_ex(call: &mut Call<'_, '_>) -> Outcome {
     let key = call.word(1);
     let options = Options::parse(&call.words[2..], Taker::GetEx)?;
     let Some(found) = call.read(key) else { return Ok(Reply::Nil) };
@@ -113,24 +113,24 @@ pub(super) fn get_ex(call: &mut Call<'_>) -> Outcome {
 }
 
 /// MGET key [key ...]
-pub(super) fn m_get(call: &mut Call<'_>) -> Outcome {
-    Ok(Reply::Array(call.words[1..].iter().map(|key| value_or_nil(call.read(key))).collect()))
+pub(super) fn m_get(call: &mut Call<'_, '_>) -> Outcome {
+    Ok(call.answer_values(&call.words[1..], true))
 }
 
 /// MSET key value [key value ...]
-pub(super) fn m_set(call: &mut Call<'_>) -> Outcome {
+pub(super) fn m_set(call: &mut Call<'_, '_>) -> Outcome {
     let (pairs, rest) = call.words[1..].as_chunks();
     if !rest.is_empty() {
         return Err(errors::arity(call.name));
     }
     for [key, value] in pairs {
-        call.put(key, value.clone(), None);
+        call.put(key, *value, None);
     }
     Ok(Reply::OK)
 }
 
 /// APPEND key value
-pub(super) fn append(call: &mut Call<'_>) -> Outcome {
+pub(super) fn append(call: &mut Call<'_, '_>) -> Outcome {
     let (key, more) = (call.word(1), call.word(2));
     let (old, expires): (Bytes, Option<Millis>) =
         call.find(key).map_or((Bytes::new(), None), |found| (found.value, found.expires));
@@ -146,6 +146,6 @@ pub(super) fn append(call: &mut Call<'_>) -> Outcome {
 }
 
 /// STRLEN key
-pub(super) fn str_len(call: &mut Call<'_>) -> Outcome {
+pub(super) fn str_len(call: &mut Call<'_, '_>) -> Outcome {
     Ok(Reply::Integer(call.read(call.word(1)).map_or(0, |found| found.value.len() as i64)))
 }

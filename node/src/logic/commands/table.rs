@@ -3,9 +3,7 @@
 //! Arity counts the name; a negative one is a minimum. Names, arities, flags and places of keys of the commands that
 //! Redis knows are those that its `COMMAND` answers.
 
-use bytes::Bytes;
-
-use super::{Access, call::Run, errors, expiry, keys, named_maps, numbers, route::Merge, scan, strings};
+use super::{Access, Words, call::Run, errors, expiry, keys, named_maps, numbers, route::Merge, scan, strings};
 use crate::logic::resp::Reply;
 
 /// A command.
@@ -89,7 +87,12 @@ impl Merging {
 }
 
 impl Command {
-    fn check(&self, words: &[Bytes]) -> Result<(), Reply> {
+    /// The command that answers one value of the list that this one answers.
+    pub fn each(&self) -> Option<&'static Self> {
+        if matches!(self.place, Place::Keys(_, Merging::InOrder)) { find(b"get") } else { None }
+    }
+
+    fn check(&self, words: &Words<'_>) -> Result<(), Reply> {
         if fits(self.arity, words.len()) {
             return Ok(());
         }
@@ -97,7 +100,7 @@ impl Command {
         Err(if self.name.starts_with("dm.") { errors::arity_of_words(words) } else { errors::arity(self.name) })
     }
 
-    fn check_subcommand(&self, words: &[Bytes]) -> Result<(), Reply> {
+    fn check_subcommand(&self, words: &Words<'_>) -> Result<(), Reply> {
         let Some(name) = words.get(1).filter(|_| !self.subcommands.is_empty()) else { return Ok(()) };
         let sub = self.subcommands.iter().find(|sub| name.eq_ignore_ascii_case(sub.name.as_bytes()));
         let sub = sub.ok_or_else(|| errors::unknown_subcommand(self.name, name))?;
@@ -143,7 +146,7 @@ const fn place(number: u128, factor: u64) -> usize {
 }
 
 /// The command of a request, if its name is known and the number of its words is right.
-pub fn command(words: &[Bytes]) -> Result<&'static Command, Reply> {
+pub fn command(words: &Words<'_>) -> Result<&'static Command, Reply> {
     let command = words.first().and_then(|name| find(name)).ok_or_else(|| errors::unknown_command(words))?;
     command.check(words)?;
     command.check_subcommand(words)?;

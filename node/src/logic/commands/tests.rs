@@ -11,8 +11,8 @@ use crate::logic::{
 };
 
 /// As a node does with words of other members.
-fn checked(words: &[Bytes], store: &mut Store, context: &Context<'_>) -> Executed {
-    table::command(words).map_or_else(Executed::refused, |command| execute(command, words, store, context))
+fn checked<'a>(words: &'a Words<'a>, store: &mut Store, context: &'a Context<'a>) -> Executed<'a> {
+    table::command(words).map_or_else(Executed::refused, |command| execute(command, words, store, context, None))
 }
 
 /// Some partitions, as a client sees them.
@@ -32,20 +32,21 @@ impl World {
         self.clock.wall += ms;
     }
 
-    fn on(&mut self, partition: Partition, words: &[Bytes]) -> Reply {
+    fn on(&mut self, partition: Partition, words: &Words<'_>) -> Reply {
         let context = Context { clock: self.clock, random: 1, default_map: &Bytes::from_static(b"cc-relay") };
         let store = &mut self.stores[partition.index()];
         let executed = checked(words, store, &context);
-        if access(words) == Access::Read {
-            assert!(executed.ops.is_empty(), "{words:?} is a read and changes something");
+        if table::command(words).is_ok_and(|command| command.access == Access::Read) {
+            assert!(executed.changes.is_empty(), "{words:?} is a read and changes something");
         }
-        for op in &executed.ops {
-            store.apply(op, Version::default());
+        for change in &executed.changes {
+            store.change(change, Version::default());
         }
         executed.reply
     }
 
     fn run(&mut self, words: &[Bytes]) -> Reply {
+        let words = &words_of(words)[..];
         let partitions = self.stores.len() as u16;
         match routed(words, partitions) {
             Err(error) => error,
@@ -55,12 +56,10 @@ impl World {
                 let replies = parts.iter().map(|(partition, words)| self.on(*partition, words)).collect();
                 merge.merge(replies)
             }
-            Ok(Route::Each(words, merge)) => {
-                merge.merge((0..partitions).map(|p| self.on(Partition(p), &words)).collect())
-            }
+            Ok(Route::Each(merge)) => merge.merge((0..partitions).map(|p| self.on(Partition(p), words)).collect()),
             Ok(Route::Scan(mut walk)) => loop {
                 let Some((partition, words)) = walk.step() else { break walk.reply() };
-                let reply = self.on(partition, &words);
+                let reply = self.on(partition, &words_of(&words));
                 if let Some(reply) = walk.take(reply) {
                     break reply;
                 }
@@ -108,7 +107,7 @@ fn recording(text: &str) -> Vec<(usize, String, String, String)> {
     all
 }
 
-fn routed(words: &[Bytes], partitions: u16) -> Result<Route, Reply> {
+fn routed<'a>(words: &Words<'a>, partitions: u16) -> Result<Route<'a>, Reply> {
     route(table::command(words)?, words, partitions)
 }
 
@@ -280,21 +279,50 @@ fn the_first_error_of_a_split_command_is_its_reply() {
 fn one_key_or_one_hash_tag_is_not_split() {
     let tag = partition_of(b"{t}", 64);
     for line in ["GET {t}1", "MGET {t}1 {t}2", "MSET {t}a 1 {t}b 2", "DEL {t}x", "DM.DEL m {t}1 {t}2", "DM.GET m {t}"] {
-        assert_eq!(routed(&words(line), 64), Ok(Route::One(tag)), "{line}");
+        assert_eq!(routed(&words_of(&words(line)), 64), Ok(Route::One(tag)), "{line}");
     }
-    assert!(matches!(routed(&words("MGET a b c d e f"), 64), Ok(Route::Split(..))));
-    assert!(matches!(routed(&words("PING"), 64), Ok(Route::Here)));
+    assert!(matches!(routed(&words_of(&words("MGET a b c d e f")), 64), Ok(Route::Split(..))));
+    assert!(matches!(routed(&words_of(&words("PING")), 64), Ok(Route::Here)));
 }
 
 #[test]
 fn reads_are_counted() {
     let mut store = Store::new(1);
     let context = Context { clock: Clock::default(), random: 0, default_map: &Bytes::from_static(b"m") };
-    let put = checked(&words("SET a 1"), &mut store, &context);
-    assert_eq!((put.hits, put.misses, put.ops.len()), (0, 0, 1));
-    store.apply(&put.ops[0], Version::default());
-    let read = checked(&words("MGET a b c"), &mut store, &context);
-    assert_eq!((read.hits, read.misses, read.ops.len()), (1, 2, 0));
+    let (set, mget) = (words("SET a 1"), words("MGET a b c"));
+    let (set, mget) = (words_of(&set), words_of(&mget));
+    let put = checked(&set, &mut store, &context);
+    assert_eq!((put.hits, put.misses, put.changes.len()), (0, 0, 1));
+    store.change(&put.changes[0], Version::default());
+    let read = checked(&mget, &mut store, &context);
+    assert_eq!((read.hits, read.misses, read.changes.len()), (1, 2, 0));
+}
+
+#[test]
+fn values_that_go_straight_are_what_the_reply_would_have_been() {
+    let mut store = Store::new(1);
+    let context = Context { clock: Clock::default(), random: 0, default_map: &Bytes::from_static(b"m") };
+    let long = "x".repeat(20_000);
+    for line in ["SET a 1".to_owned(), format!("SET long {long}"), "SET empty \"\"".to_owned()] {
+        let line = words(&line);
+        let line = words_of(&line);
+        let put = checked(&line, &mut store, &context);
+        store.change(&put.changes[0], Version::default());
+    }
+    for line in ["GET a", "GET none", "GET long", "GET empty", "MGET a none long", "MGET none"] {
+        for protocol in [Protocol::Resp2, Protocol::Resp3] {
+            let line = words(line);
+            let line = words_of(&line);
+            let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
+            let kept = checked(&line, &mut store, &context);
+            kept.reply.encode(protocol, &mut expected);
+            let straight = Some(Straight { sink: &mut out, protocol });
+            let command = table::command(&line).unwrap();
+            let written = execute(command, &line, &mut store, &context, straight);
+            assert_eq!((written.reply, written.hits, written.misses), (Reply::Written, kept.hits, kept.misses));
+            assert_eq!(out, expected, "{line:?}");
+        }
+    }
 }
 
 proptest::proptest! {
@@ -307,6 +335,7 @@ proptest::proptest! {
         let mut words = vec![Bytes::from_static(table::all()[index].name.as_bytes())];
         words.extend(rest.into_iter().map(Bytes::from));
         let context = Context { clock: Clock::default(), random: 0, default_map: &Bytes::new() };
-        let _ = (checked(&words, &mut Store::new(0), &context), routed(&words, 16), access(&words));
+        let slices = words_of(&words);
+        let _ = (checked(&slices, &mut Store::new(0), &context), routed(&slices, 16), access(&words));
     }
 }

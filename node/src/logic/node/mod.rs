@@ -30,8 +30,11 @@ use bytes::Bytes;
 use mizuya_wire::settings::{Restore, Timing};
 use parking_lot::{Mutex, RwLock};
 
-pub use self::volume::{Persist, Recovery};
 use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, requests::Moment, waiting::Queues};
+pub use self::{
+    requests::{Ask, Turn},
+    volume::{Persist, Recovery},
+};
 use super::{
     clock::{Clock, Millis},
     cluster::{

@@ -1,14 +1,23 @@
 //! Commands of clients: executed here, or given to those that wait or are passed on (rules T2, W2, W4, Q1, Q2).
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use arc_swap::Guard;
 use bytes::Bytes;
 
-use super::{Clock, Effects, Millis, Node, Origin, Partition, Replica, Reply, Ticket, waiting::Waiting};
+use super::{Clock, Effects, Millis, Node, Origin, Partition, Replica, Reply, Routing, Ticket, waiting::Waiting};
 use crate::logic::{
     cluster::replica::{HOLD, Standing, not_begun},
-    commands::{self, Access, Context, table},
-    store::{Cause, Op},
+    commands::{
+        self, Access, Context, Words, kept,
+        table::{self, Command},
+        words_of,
+    },
+    resp::Straight,
+    store::{Cause, Change},
 };
 
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
@@ -41,7 +50,47 @@ enum Execution {
     Waits(Millis),
 }
 
+/// A command that fits its words, and the partition that it is for.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// Command.
+    pub command: &'static Command,
+    /// Partition.
+    pub partition: Partition,
+    /// Its words.
+    pub words: &'a Words<'a>,
+}
+
+/// What commands share that come together: one look at the table, at the clocks and at chance.
+pub struct Turn {
+    routing: Guard<Arc<Routing>>,
+    moment: Moment,
+}
+
+impl Turn {
+    /// When it is.
+    pub fn clock(&self) -> Clock {
+        self.moment.clock
+    }
+
+    /// Counter of the table in force; 0 without one.
+    pub fn epoch(&self) -> u64 {
+        self.routing.epoch
+    }
+
+    /// Fresh chance for the next command; Weyl's sequence is even enough for choosing samples.
+    fn next(&mut self) -> Moment {
+        self.moment.random = self.moment.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.moment
+    }
+}
+
 impl Node {
+    /// Commands are to come.
+    pub fn turn(&self, clock: Clock, random: u64) -> Turn {
+        Turn { routing: self.routing.load(), moment: Moment { clock, random } }
+    }
+
     /// A client's command for one partition. None: the reply comes later, as an effect.
     pub fn submit(
         &self,
@@ -52,24 +101,71 @@ impl Node {
         random: u64,
         effects: &mut Effects,
     ) -> Option<Reply> {
-        let routing = self.routing.load();
-        let (origin, moment) = (Origin::Client(ticket), Moment { clock, random });
-        let here = routing.table.as_ref().is_some_and(|table| table.assignment(partition).primary() == routing.me);
-        let deadline = clock + HOLD;
-        let waiting =
-            |deadline| Waiting { request: self.request(origin.clone(), partition, words.to_vec()), deadline, epoch: 0 };
-        if !here || !self.waiting.is_empty(partition) || self.waiting.is_away(partition) {
-            self.serve_in_turn(waiting(deadline), moment, effects);
-            return None;
+        let words = &words_of(words);
+        match table::command(words) {
+            Ok(command) => {
+                let ask = Ask { command, partition, words };
+                self.submit_in(&mut self.turn(clock, random), ticket, ask, None, effects)
+            }
+            Err(error) => Some(error),
         }
-        match self.execute_here((&origin, partition, words), deadline, moment, effects) {
-            Execution::Answered(reply) => Some(reply),
-            Execution::Pending => None,
-            Execution::Waits(deadline) => {
-                self.wait(waiting(deadline), effects);
-                None
+    }
+
+    /// As [`Node::submit`], for one of several commands. Values may go `straight` to the client.
+    pub fn submit_in(
+        &self,
+        turn: &mut Turn,
+        ticket: Ticket,
+        ask: Ask<'_>,
+        straight: Option<Straight<'_>>,
+        effects: &mut Effects,
+    ) -> Option<Reply> {
+        let Ask { partition, words, .. } = ask;
+        let moment = turn.next();
+        let origin = Origin::Client(ticket);
+        let mut deadline = moment.clock + HOLD;
+        let here = self.is_here(turn, partition);
+        if here {
+            match self.execute_here(&origin, ask, deadline, moment, straight, effects) {
+                Execution::Answered(reply) => return Some(reply),
+                Execution::Pending => return None,
+                Execution::Waits(until) => deadline = until,
             }
         }
+        let waiting = Waiting { request: self.request(origin, partition, kept(words)), deadline, epoch: 0 };
+        if here {
+            self.wait(waiting, effects)
+        } else {
+            self.serve_in_turn(waiting, moment, effects)
+        }
+        None
+    }
+
+    /// Executes a read whose values go straight to the client, if that needs nobody else; false: nothing was done.
+    pub fn read_straight(&self, turn: &mut Turn, ask: Ask<'_>, straight: Straight<'_>) -> bool {
+        let Moment { clock, random } = turn.next();
+        if ask.command.access != Access::Read || !self.is_here(turn, ask.partition) {
+            return false;
+        }
+        let mut replica = self.replicas[ask.partition.index()].lock();
+        let answers = replica.standing(clock.now) == Standing::Serving
+            && clock.now.0 < self.lease_until.load(Ordering::Acquire)
+            && replica.answers_reads_at_once()
+            && replica.refuses_read().is_none();
+        if !answers {
+            return false;
+        }
+        let context = Context { clock, random, default_map: &self.default_map };
+        let executed = commands::execute(ask.command, ask.words, &mut replica.store, &context, Some(straight));
+        replica.served.count(&executed);
+        executed.reply == Reply::Written
+    }
+
+    /// Whether a command for the partition can be executed here, as far as the table tells, and none goes before it.
+    fn is_here(&self, turn: &Turn, partition: Partition) -> bool {
+        turn.routing.table.as_ref().is_some_and(|table| table.assignment(partition).primary() == turn.routing.me)
+            && self.waiting.is_empty(partition)
+            && !self.waiting.is_away(partition)
     }
 
     pub(super) fn request(&self, origin: Origin, partition: Partition, words: Vec<Bytes>) -> Request {
@@ -79,16 +175,18 @@ impl Node {
     /// Executes a command if this member is its primary and may answer.
     fn execute_here(
         &self,
-        (origin, partition, words): (&Origin, Partition, &[Bytes]),
+        origin: &Origin,
+        ask: Ask<'_>,
         deadline: Millis,
         moment: Moment,
+        straight: Option<Straight<'_>>,
         effects: &mut Effects,
     ) -> Execution {
         let now = moment.clock.now;
-        let mut replica = self.replicas[partition.index()].lock();
+        let mut replica = self.replicas[ask.partition.index()].lock();
         match replica.standing(now) {
             Standing::Serving if now.0 < self.lease_until.load(Ordering::Acquire) => {
-                let reply = self.run(&mut replica, origin.clone(), words, moment, effects);
+                let reply = self.run(&mut replica, origin, ask, moment, straight, effects);
                 reply.map_or(Execution::Pending, Execution::Answered)
             }
             Standing::Beginning(at) if at <= now + HOLD => Execution::Waits(deadline.max(at)),
@@ -110,7 +208,7 @@ impl Node {
         if self.waiting.is_away(*partition) && matches!(origin, Origin::Client(_)) {
             return Err(waiting);
         }
-        match self.execute_here((origin, *partition, words), *deadline, moment, effects) {
+        match self.execute_kept((origin, *partition, words), *deadline, moment, effects) {
             Execution::Answered(reply) => self.reply(waiting.request.origin, reply, effects),
             Execution::Pending => {}
             Execution::Waits(deadline) => return Err(Waiting { deadline, ..waiting }),
@@ -118,20 +216,33 @@ impl Node {
         Ok(())
     }
 
+    /// As [`Node::execute_here`], for words that may come from another member.
+    fn execute_kept(
+        &self,
+        (origin, partition, words): (&Origin, Partition, &[Bytes]),
+        deadline: Millis,
+        moment: Moment,
+        effects: &mut Effects,
+    ) -> Execution {
+        let words = &words_of(words);
+        match table::command(words) {
+            Ok(command) => {
+                self.execute_here(origin, Ask { command, partition, words }, deadline, moment, None, effects)
+            }
+            Err(error) => Execution::Answered(error),
+        }
+    }
+
     fn run(
         &self,
         replica: &mut Replica,
-        origin: Origin,
-        words: &[Bytes],
+        origin: &Origin,
+        Ask { command, words, .. }: Ask<'_>,
         moment: Moment,
+        straight: Option<Straight<'_>>,
         effects: &mut Effects,
     ) -> Option<Reply> {
         let Moment { clock, random } = moment;
-        // Again, because the words may come from another member.
-        let command = match table::command(words) {
-            Ok(command) => command,
-            Err(error) => return Some(error),
-        };
         let refusal = match command.access {
             Access::Write => replica.refuses_write().or_else(|| self.too_large(words)),
             Access::Read => replica.refuses_read(),
@@ -139,10 +250,12 @@ impl Node {
         if refusal.is_some() {
             return refusal;
         }
+        // A reply that may have to wait is kept.
+        let straight = straight.filter(|_| command.access == Access::Read && replica.answers_reads_at_once());
         let context = Context { clock, random, default_map: &self.default_map };
-        let executed = commands::execute(command, words, &mut replica.store, &context);
+        let executed = commands::execute(command, words, &mut replica.store, &context, straight);
         replica.served.count(&executed);
-        if executed.ops.is_empty() {
+        if executed.changes.is_empty() {
             // A write that finds nothing to change still promises what it found: a removal that is still on its way to
             // the copies must not come undone after this one was acknowledged too.
             let reply = match command.access {
@@ -154,7 +267,7 @@ impl Node {
             }
             return reply;
         }
-        let sequence = self.counting(replica, |replica| replica.commit(executed.ops));
+        let sequence = self.counting(replica, |replica| replica.commit(executed.changes));
         if self.over_budget() {
             self.make_room(replica, self.bytes() - self.config.max_bytes, random, effects);
         }
@@ -162,8 +275,8 @@ impl Node {
         replica.answer_write(origin, executed.reply, sequence, clock.now)
     }
 
-    fn too_large(&self, words: &[Bytes]) -> Option<Reply> {
-        let bytes: usize = words.iter().map(Bytes::len).sum();
+    fn too_large(&self, words: &Words<'_>) -> Option<Reply> {
+        let bytes: usize = words.iter().map(|word| word.len()).sum();
         (bytes as u64 > self.config.max_bytes)
             .then(|| Reply::Error("OOM command not allowed when used memory > 'maxmemory'.".to_owned()))
     }
@@ -181,15 +294,15 @@ impl Node {
         }
         let victims = replica.store.victims(bytes, random);
         self.counters.evictions.fetch_add(victims.len() as u64, Ordering::Relaxed);
-        self.remove(replica, victims, Cause::Evicted, effects);
+        self.remove(replica, &victims, Cause::Evicted, effects);
     }
 
-    fn remove(&self, replica: &mut Replica, keys: Vec<(Bytes, Bytes)>, cause: Cause, effects: &mut Effects) {
+    fn remove(&self, replica: &mut Replica, keys: &[(Bytes, Bytes)], cause: Cause, effects: &mut Effects) {
         if keys.is_empty() {
             return;
         }
-        let ops = keys.into_iter().map(|(map, key)| Op::Remove { map, key, cause });
-        self.counting(replica, |replica| replica.commit(ops));
+        let changes = keys.iter().map(|(map, key)| Change::Remove { map, key, cause });
+        self.counting(replica, |replica| replica.commit(changes));
         self.wake_followers(replica, effects);
     }
 
@@ -203,7 +316,7 @@ impl Node {
             }
             let expired = replica.store.expired(clock.now, SWEEP.1);
             self.counters.expirations.fetch_add(expired.len() as u64, Ordering::Relaxed);
-            self.remove(&mut replica, expired, Cause::Expired, effects);
+            self.remove(&mut replica, &expired, Cause::Expired, effects);
         }
     }
 

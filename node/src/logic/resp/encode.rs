@@ -41,9 +41,41 @@ enum Form {
     Peer,
 }
 
+/// Where values go straight from where they are kept: to the end of what a client is to be sent, in its version.
+pub struct Straight<'a> {
+    /// What the client is to be sent.
+    pub sink: &'a mut (dyn Sink + 'static),
+    /// Its version.
+    pub protocol: Protocol,
+}
+
+impl Straight<'_> {
+    /// A list of so many values begins.
+    pub fn list(&mut self, length: usize) {
+        header(b'*', length as i64, self.sink);
+    }
+
+    /// A value that is copied.
+    pub fn value(&mut self, value: &[u8]) {
+        bulk(value, self.sink);
+    }
+
+    /// A value that may be shared.
+    pub fn shared(&mut self, value: &Bytes) {
+        header(b'$', value.len() as i64, self.sink);
+        self.sink.put_value(value);
+        self.sink.put(b"\r\n");
+    }
+
+    /// No value.
+    pub fn nil(&mut self) {
+        self.sink.put(if self.protocol == Protocol::Resp3 { b"_\r\n" } else { b"$-1\r\n" });
+    }
+}
+
 impl Reply {
     /// Appends the reply as a client with this version reads it.
-    pub fn encode(&self, protocol: Protocol, out: &mut impl Sink) {
+    pub fn encode(&self, protocol: Protocol, out: &mut (impl Sink + ?Sized)) {
         write(self, if protocol == Protocol::Resp3 { Form::Resp3 } else { Form::Resp2 }, out);
     }
 
@@ -69,7 +101,7 @@ impl Reply {
     }
 }
 
-fn write(reply: &Reply, form: Form, out: &mut impl Sink) {
+fn write(reply: &Reply, form: Form, out: &mut (impl Sink + ?Sized)) {
     match reply {
         Reply::Simple(text) => line(b'+', text, out),
         Reply::Status(text) => line(b'+', text, out),
@@ -87,6 +119,7 @@ fn write(reply: &Reply, form: Form, out: &mut impl Sink) {
             out.put(text.as_bytes());
             out.put(b"\r\n");
         }
+        Reply::Written => {}
         Reply::Nil if form == Form::Resp2 => out.put(b"$-1\r\n"),
         Reply::NilArray if form != Form::Resp3 => out.put(b"*-1\r\n"),
         Reply::Nil | Reply::NilArray => out.put(b"_\r\n"),
@@ -107,27 +140,30 @@ fn write(reply: &Reply, form: Form, out: &mut impl Sink) {
     }
 }
 
-fn list(kind: u8, items: &[Reply], form: Form, out: &mut impl Sink) {
+fn list(kind: u8, items: &[Reply], form: Form, out: &mut (impl Sink + ?Sized)) {
     header(kind, items.len() as i64, out);
     for item in items {
         write(item, form, out);
     }
 }
 
-fn header(kind: u8, n: i64, out: &mut impl Sink) {
-    out.put(&[kind]);
-    out.put(itoa::Buffer::new().format(n).as_bytes());
-    out.put(b"\r\n");
+fn header(kind: u8, n: i64, out: &mut (impl Sink + ?Sized)) {
+    let mut text = itoa::Buffer::new();
+    let digits = text.format(n).as_bytes();
+    let mut line = [kind; 24];
+    line[1..=digits.len()].copy_from_slice(digits);
+    line[digits.len() + 1..][..2].copy_from_slice(b"\r\n");
+    out.put(&line[..digits.len() + 3]);
 }
 
-fn bulk(value: &[u8], out: &mut impl Sink) {
+fn bulk(value: &[u8], out: &mut (impl Sink + ?Sized)) {
     header(b'$', value.len() as i64, out);
     out.put(value);
     out.put(b"\r\n");
 }
 
 /// A line holds no CR or LF: they would end it.
-fn line(kind: u8, text: &str, out: &mut impl Sink) {
+fn line(kind: u8, text: &str, out: &mut (impl Sink + ?Sized)) {
     out.put(&[kind]);
     if text.contains(['\r', '\n']) {
         out.put(text.replace(['\r', '\n'], " ").as_bytes());

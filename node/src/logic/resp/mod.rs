@@ -8,6 +8,6 @@ pub mod reply;
 pub mod request;
 
 pub use decode::DecodeError;
-pub use encode::{Protocol, Sink};
+pub use encode::{Protocol, Sink, Straight};
 pub use reply::Reply;
-pub use request::{Limits, ProtocolError, RequestParser};
+pub use request::{Limits, Place, ProtocolError, Request, RequestParser};

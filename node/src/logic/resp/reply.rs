@@ -29,6 +29,8 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// A list without an order: `~` in RESP3, a list in RESP2.
     Set(Vec<Reply>),
+    /// It went [straight](super::Straight) to where the client's replies go.
+    Written,
     /// Pairs: `%` in RESP3, a flat list in RESP2.
     Map(Vec<(Reply, Reply)>),
 }

@@ -1,16 +1,14 @@
-//! Finds commands in what a client sends, without copying: words share memory with the read buffer.
+//! Finds commands in what a client sends, without copying: words are places in the read buffer.
 //!
 //! What has been understood of a command that is not yet whole is remembered, so no byte is looked at twice, and
 //! nothing is reserved for lengths that are only announced.
 
 use std::ops::Range;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{inline, integer};
 
-/// Room for so many words is kept from one command to the next.
-const KEPT_WORDS: usize = 64;
 /// Longest line that announces a length; Redis waits for 64 KiB before it gives up on one.
 const MAX_HEADER: usize = 64;
 
@@ -65,15 +63,27 @@ pub enum ProtocolError {
     Unbalanced,
 }
 
-/// Takes whole commands from a read buffer.
+/// What stands at the start of a read buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A command in frames. The places of its words were appended to those that the caller gave.
+    Framed,
+    /// A command on one line: its words, without quotes.
+    Inline(Vec<Bytes>),
+    /// No command.
+    Empty,
+}
+
+/// Where a word stands, counted from the first byte of its command.
+pub type Place = Range<usize>;
+
+/// Finds whole commands in a read buffer.
 #[derive(Debug, Default)]
 pub struct RequestParser {
     limits: Limits,
     partial: Option<Partial>,
     /// How far a line that has no end yet was searched.
     searched: usize,
-    /// Room for places of words, kept for the next command.
-    spare: Vec<Range<usize>>,
 }
 
 /// A command of which the number of words is known.
@@ -81,8 +91,8 @@ pub struct RequestParser {
 struct Partial {
     /// Words to come.
     missing: usize,
-    /// Where the words are in the buffer.
-    words: Vec<Range<usize>>,
+    /// Those that are there.
+    words: Vec<Place>,
     /// Everything before this was understood.
     position: usize,
     /// Length of the word at `position`, once it is known.
@@ -95,30 +105,35 @@ impl RequestParser {
         Self { limits, ..Self::default() }
     }
 
-    /// Takes the next whole command off the buffer and appends its words to `words`; false: more bytes are needed. After
-    /// an error the buffer cannot be understood any further.
-    pub fn next(&mut self, buffer: &mut BytesMut, words: &mut Vec<Bytes>) -> Result<bool, ProtocolError> {
-        loop {
-            if self.partial.is_some() {
-                return self.words(buffer, words);
-            }
+    /// What stands at the start of the buffer, and how many bytes it takes. None: more bytes are needed, and the buffer is
+    /// to be given again with more at its end. After an error it cannot be understood any further.
+    pub fn next(&mut self, buffer: &[u8], words: &mut Vec<Place>) -> Result<Option<(Request, usize)>, ProtocolError> {
+        let known = words.len();
+        let mut frame = if let Some(mut partial) = self.partial.take() {
+            words.append(&mut partial.words);
+            partial
+        } else {
             match buffer.first() {
-                None => return Ok(false),
-                Some(b'*') => {
-                    if !self.count(buffer)? {
-                        return Ok(false);
-                    }
-                }
-                Some(_) => match self.inline(buffer)? {
-                    Some(line) if line.is_empty() => {}
-                    Some(line) => {
-                        words.extend(line);
-                        return Ok(true);
-                    }
-                    None => return Ok(false),
+                None => return Ok(None),
+                Some(b'*') => match count(buffer, &self.limits)? {
+                    None => return Ok(None),
+                    Some((0, end)) => return Ok(Some((Request::Empty, end))),
+                    Some((missing, position)) => Partial { missing, words: Vec::new(), position, length: None },
                 },
+                Some(_) => return self.inline(buffer),
             }
+        };
+        if frame.read(buffer, &self.limits, words)? {
+            return Ok(Some((Request::Framed, frame.position)));
         }
+        frame.words = words.split_off(known);
+        self.partial = Some(frame);
+        Ok(None)
+    }
+
+    /// The next buffer begins with another command than the one that was not whole.
+    pub fn forget(&mut self) {
+        (self.partial, self.searched) = (None, 0);
     }
 
     /// How many bytes are certain to follow before the next command is whole.
@@ -127,71 +142,52 @@ impl RequestParser {
         self.partial.as_ref().and_then(end).map_or(0, |end| end.saturating_sub(buffered))
     }
 
-    /// Reads `*n`; false: the line is not whole.
-    fn count(&mut self, buffer: &mut BytesMut) -> Result<bool, ProtocolError> {
-        let Some((line, end)) = header(buffer, 0).map_err(|()| ProtocolError::LongCount)? else { return Ok(false) };
-        let count =
-            integer::parse(&buffer[line]).filter(|n| *n <= self.limits.words as i64).ok_or(ProtocolError::BadCount)?;
-        if count > 0 {
-            let words = std::mem::take(&mut self.spare);
-            self.partial = Some(Partial { missing: count as usize, words, position: end, length: None });
-        } else {
-            buffer.advance(end);
-        }
-        Ok(true)
-    }
-
-    fn words(&mut self, buffer: &mut BytesMut, words: &mut Vec<Bytes>) -> Result<bool, ProtocolError> {
-        let Some(partial) = &mut self.partial else { return Ok(false) };
-        while partial.missing > 0 {
-            if !partial.word(buffer, &self.limits)? {
-                return Ok(false);
-            }
-        }
-        let frame = buffer.split_to(partial.position).freeze();
-        words.extend(partial.words.drain(..).map(|word| frame.slice(word)));
-        if partial.words.capacity() <= KEPT_WORDS {
-            self.spare = std::mem::take(&mut partial.words);
-        }
-        self.partial = None;
-        Ok(true)
-    }
-
-    fn inline(&mut self, buffer: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
+    fn inline(&mut self, buffer: &[u8]) -> Result<Option<(Request, usize)>, ProtocolError> {
         let Some(end) = memchr::memchr(b'\n', &buffer[self.searched..]).map(|at| self.searched + at) else {
             self.searched = buffer.len();
             return if buffer.len() > self.limits.inline { Err(ProtocolError::LongInline) } else { Ok(None) };
         };
         self.searched = 0;
-        let line = buffer.split_to(end + 1);
         if end > self.limits.inline {
             return Err(ProtocolError::LongInline);
         }
-        inline::split(&line).map(Some).map_err(|_| ProtocolError::Unbalanced)
+        let words = inline::split(&buffer[..=end]).map_err(|_| ProtocolError::Unbalanced)?;
+        let request = if words.is_empty() { Request::Empty } else { Request::Inline(words) };
+        Ok(Some((request, end + 1)))
     }
 }
 
+/// Reads `*n`, and where the line ends; none: it is not whole. Less than one is none.
+fn count(buffer: &[u8], limits: &Limits) -> Result<Option<(usize, usize)>, ProtocolError> {
+    let line = header(buffer, 0).map_err(|()| ProtocolError::LongCount)?;
+    let Some((number, end)) = line else { return Ok(None) };
+    let count = number.filter(|n| *n <= limits.words as i64).ok_or(ProtocolError::BadCount)?;
+    Ok(Some((usize::try_from(count).unwrap_or(0), end)))
+}
+
 impl Partial {
-    /// Reads one word; false: it is not whole.
-    fn word(&mut self, buffer: &[u8], limits: &Limits) -> Result<bool, ProtocolError> {
-        let length = match self.length {
-            Some(length) => length,
-            None => match self.announced(buffer, limits)? {
+    /// Reads the words that are there; false: some are not.
+    fn read(&mut self, buffer: &[u8], limits: &Limits, words: &mut Vec<Place>) -> Result<bool, ProtocolError> {
+        while self.missing > 0 {
+            let length = match self.length {
                 Some(length) => length,
-                None => return Ok(false),
-            },
-        };
-        let end = self.position + length;
-        if buffer.len() < end + 2 {
-            self.length = Some(length);
-            return Ok(false);
+                None => match self.announced(buffer, limits)? {
+                    Some(length) => length,
+                    None => return Ok(false),
+                },
+            };
+            let end = self.position + length;
+            let Some(after) = buffer.get(end..end + 2) else {
+                self.length = Some(length);
+                return Ok(false);
+            };
+            if after != b"\r\n" {
+                return Err(ProtocolError::NoEnd);
+            }
+            words.push(self.position..end);
+            (self.position, self.length) = (end + 2, None);
+            self.missing -= 1;
         }
-        if &buffer[end..end + 2] != b"\r\n" {
-            return Err(ProtocolError::NoEnd);
-        }
-        self.words.push(self.position..end);
-        (self.position, self.length) = (end + 2, None);
-        self.missing -= 1;
         Ok(true)
     }
 
@@ -202,10 +198,9 @@ impl Partial {
             Some(b'$') => {}
             Some(other) => return Err(ProtocolError::NoLength(*other)),
         }
-        let Some((line, end)) = header(buffer, self.position).map_err(|()| ProtocolError::LongLength)? else {
-            return Ok(None);
-        };
-        let length = integer::parse(&buffer[line]).filter(|n| (0..=limits.word as i64).contains(n));
+        let line = header(buffer, self.position).map_err(|()| ProtocolError::LongLength)?;
+        let Some((number, end)) = line else { return Ok(None) };
+        let length = number.filter(|n| (0..=limits.word as i64).contains(n));
         let length = length.ok_or(ProtocolError::BadLength)? as usize;
         if end + length > limits.request {
             return Err(ProtocolError::LongRequest(limits.request));
@@ -215,16 +210,31 @@ impl Partial {
     }
 }
 
-/// The text of the line that starts at `start`, without its first byte, and where the next line starts.
-fn header(buffer: &[u8], start: usize) -> Result<Option<(Range<usize>, usize)>, ()> {
+/// The number on the line that starts at `start`, after its first byte, if it is one, and where the next line starts.
+fn header(buffer: &[u8], start: usize) -> Result<Option<(Option<i64>, usize)>, ()> {
     let window = &buffer[start..buffer.len().min(start + MAX_HEADER)];
-    // Most are of two or three digits: too short for a search by words.
-    match window.iter().position(|byte| *byte == b'\n') {
-        Some(at) if at > 0 && window[at - 1] == b'\r' => Ok(Some((start + 1..start + at - 1, start + at + 1))),
+    if let Some((number, length)) = short(&window[1..]) {
+        return Ok(Some((Some(number), start + 1 + length)));
+    }
+    match memchr::memchr(b'\n', window) {
+        Some(at) if at > 0 && window[at - 1] == b'\r' => Ok(Some((integer::parse(&window[1..at - 1]), start + at + 1))),
         Some(_) => Err(()),
         None if window.len() == MAX_HEADER => Err(()),
         None => Ok(None),
     }
+}
+
+/// A number of a few digits, as most are, and the length of its line: in one pass.
+fn short(line: &[u8]) -> Option<(i64, usize)> {
+    let mut number = 0;
+    for (at, byte) in line.iter().enumerate().take(5) {
+        match byte {
+            b'0'..=b'9' if at == 0 || number > 0 => number = number * 10 + i64::from(byte - b'0'),
+            b'\r' if at > 0 => return (line.get(at + 1) == Some(&b'\n')).then_some((number, at + 2)),
+            _ => return None,
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -240,16 +250,25 @@ mod tests {
     /// Parses after each piece, as if each came in its own packet.
     fn torn(pieces: &[&[u8]]) -> (Vec<Vec<Bytes>>, Option<ProtocolError>) {
         let limits = Limits { word: 1000, words: 100, request: 5000, inline: 300 };
-        let (mut parser, mut buffer, mut commands) = (RequestParser::new(limits), BytesMut::new(), Vec::new());
+        let (mut parser, mut buffer, mut commands) = (RequestParser::new(limits), Vec::new(), Vec::new());
         for piece in pieces {
             buffer.extend_from_slice(piece);
             loop {
-                let mut words = Vec::new();
-                match parser.next(&mut buffer, &mut words) {
-                    Ok(true) => commands.push(words),
-                    Ok(false) => break,
+                let mut places = vec![7..9];
+                match parser.next(&buffer, &mut places) {
+                    Ok(Some((request, length))) => {
+                        let word = |place: &Place| Bytes::copy_from_slice(&buffer[place.clone()]);
+                        match request {
+                            Request::Framed => commands.push(places[1..].iter().map(word).collect()),
+                            Request::Inline(words) => commands.push(words),
+                            Request::Empty => {}
+                        }
+                        buffer.drain(..length);
+                    }
+                    Ok(None) => break,
                     Err(error) => return (commands, Some(error)),
                 }
+                assert_eq!(places[0], 7..9, "words of another command");
             }
         }
         (commands, None)
@@ -338,19 +357,19 @@ mod tests {
     #[test]
     fn announced_lengths_reserve_nothing() {
         let mut parser = RequestParser::default();
-        let mut buffer = BytesMut::from(&b"*1048576\r\n$67108864\r\n"[..]);
-        assert_eq!(parser.next(&mut buffer, &mut Vec::new()), Ok(false));
+        let (buffer, mut words) = (b"*1048576\r\n$67108864\r\n", Vec::new());
+        assert_eq!(parser.next(buffer, &mut words), Ok(None));
         assert_eq!(parser.partial.as_ref().map(|partial| partial.words.capacity()), Some(0));
-        assert!(buffer.capacity() < 1024);
+        assert_eq!(words.capacity(), 0);
         assert_eq!(parser.missing(buffer.len()), (64 << 20) + 2);
     }
 
     #[test]
-    fn words_share_memory_with_the_buffer() {
-        let mut buffer = BytesMut::from(&b"*1\r\n$4\r\nPING\r\n"[..]);
-        let at = buffer.as_ptr() as usize;
-        let mut words = Vec::new();
-        assert_eq!(RequestParser::default().next(&mut buffer, &mut words), Ok(true));
-        assert_eq!(words[0].as_ptr() as usize, at + 8);
+    fn a_command_that_was_not_whole_can_be_forgotten() {
+        let (mut parser, mut words) = (RequestParser::default(), Vec::new());
+        assert_eq!(parser.next(b"*2\r\n$3\r\nGET\r\n$1", &mut words), Ok(None));
+        parser.forget();
+        assert_eq!(parser.next(b"*1\r\n$4\r\nPING\r\n", &mut words), Ok(Some((Request::Framed, 14))));
+        assert_eq!(words, [8..12]);
     }
 }

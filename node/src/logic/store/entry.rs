@@ -28,7 +28,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{hash::mix, maps::MapId};
+use super::{change::NewValue, hash::mix, maps::MapId};
 use crate::logic::{
     clock::Millis,
     cluster::table::{PartitionEpoch, Version},
@@ -119,7 +119,7 @@ impl Eq for Value<'_> {}
 pub(super) struct Parts<'a> {
     pub(super) map: MapId,
     pub(super) key: &'a [u8],
-    pub(super) value: &'a [u8],
+    pub(super) value: NewValue<'a>,
     /// [`NEVER`] when it does not expire.
     pub(super) expires: u64,
     pub(super) version: Version,
@@ -145,7 +145,7 @@ impl Node {
         assert_eq!(block.addr() & !ADDRESS, 0, "an address of more than 48 bits");
         if header.flags() & OUTSIDE != 0 {
             // SAFETY: the block was made for these parts; such a header begins after the handle (4).
-            unsafe { handle(block).write(Bytes::copy_from_slice(parts.value)) };
+            unsafe { handle(block).write(parts.value.to_bytes()) };
         }
         // SAFETY: the block was made for these parts.
         unsafe { header.write(parts, block) };
@@ -401,7 +401,7 @@ impl Header {
     /// The block has this header's layout, is writable and holds none of the parts.
     unsafe fn write(&self, parts: &Parts<'_>, block: *mut u8) {
         let start = start(self.flags());
-        let inside = if self.flags() & OUTSIDE == 0 { parts.value } else { &[] };
+        let inside: &[u8] = if self.flags() & OUTSIDE == 0 { &parts.value } else { &[] };
         let mut at = start;
         // SAFETY: the caller's promise; the pieces' lengths are those from which the layout follows.
         unsafe {
@@ -496,13 +496,13 @@ mod tests {
 
     fn parts((map, key, value, expires, epoch, sequence): &Made) -> Parts<'_> {
         let version = Version { epoch: PartitionEpoch(*epoch), sequence: *sequence };
-        Parts { map: MapId(*map), key, value, expires: *expires, version }
+        Parts { map: MapId(*map), key, value: NewValue::Elsewhere(value), expires: *expires, version }
     }
 
     fn check(node: &Node, made: &Made) {
         let parts = parts(made);
         assert!(node.is(parts.map, parts.key) && node.map() == parts.map && node.key() == parts.key);
-        assert_eq!((&*node.value(), &*node.value().to_bytes()), (parts.value, parts.value));
+        assert_eq!((&*node.value(), &*node.value().to_bytes()), (&*parts.value, &*parts.value));
         assert_eq!((node.expires(), node.version()), (parts.expires, parts.version));
         assert!(!node.is(parts.map, &[parts.key, b"x"].concat()) && !node.is(MapId(parts.map.0 ^ 1), parts.key));
         let whole = parts.key.len() + parts.value.len();

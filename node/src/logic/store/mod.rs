@@ -1,10 +1,11 @@
 //! One partition's entries.
 //!
-//! A [`Store`] is changed by [`Op`]s only, on the primary and on copies alike, and knows neither clock nor members.
+//! A [`Store`] is changed by [`Change`]s only, on the primary and on copies alike, and knows neither clock nor members.
 //! Entries of all maps stand in one table that is walked in hash order ([`table`]), whose seed is the cluster's: a
 //! position in that order means the same on every member, for cursors of `SCAN` (rule C2) and for copies that are being
 //! built. An entry is one block of memory beside its slot ([`entry`]).
 
+mod change;
 mod deadlines;
 mod digest;
 mod entry;
@@ -15,6 +16,12 @@ mod table;
 
 use bytes::Bytes;
 
+pub use self::{
+    change::{Cause, Change, NewValue, Op},
+    entry::{DEADLINE_BYTES, Entry, OUTSIDE_FROM, SLOT_BYTES, Value},
+    hash::{HASH_BITS, mix},
+    maps::MAP_OVERHEAD,
+};
 use self::{
     deadlines::Deadlines,
     entry::{Node, Parts},
@@ -22,56 +29,10 @@ use self::{
     maps::Maps,
     table::{Place, Table, Tagged},
 };
-pub use self::{
-    entry::{DEADLINE_BYTES, Entry, OUTSIDE_FROM, SLOT_BYTES, Value},
-    hash::{HASH_BITS, mix},
-    maps::MAP_OVERHEAD,
-};
 use crate::logic::{
     clock::Millis,
     cluster::{message::Record, table::Version},
 };
-
-/// Why an entry goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// A client asked for it.
-    Deleted,
-    /// Its time was over.
-    Expired,
-    /// Room was needed.
-    Evicted,
-}
-
-/// A change of one partition: the only way in which entries change, on the primary and on copies alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// The entry is this from now on.
-    Put {
-        /// Map.
-        map: Bytes,
-        /// Key.
-        key: Bytes,
-        /// Value.
-        value: Bytes,
-        /// When it expires, on this machine's clock.
-        expires: Option<Millis>,
-    },
-    /// The entry is gone.
-    Remove {
-        /// Map.
-        map: Bytes,
-        /// Key.
-        key: Bytes,
-        /// Why.
-        cause: Cause,
-    },
-    /// Every entry of this map is gone, or of all maps.
-    Clear {
-        /// Map; none: all.
-        map: Option<Bytes>,
-    },
-}
 
 /// The entries of one partition.
 pub struct Store {
@@ -120,15 +81,21 @@ impl Store {
         node.view(now)
     }
 
-    /// Applies a change, whatever the present state. Copies key and value, so that they pin no read buffer.
+    /// Makes a change that another member made or that was kept.
     pub fn apply(&mut self, op: &Op, version: Version) {
-        match op {
-            Op::Put { map, key, value, expires } => {
+        self.change(&op.change(), version);
+    }
+
+    /// Makes a change, whatever the present state. Key and value are copied, so that they pin no read buffer; only a long
+    /// value that has memory of its own is shared.
+    pub fn change(&mut self, change: &Change<'_>, version: Version) {
+        match change {
+            Change::Put { map, key, value, expires } => {
                 self.put(map, key, value, expires.map_or(entry::NEVER, |at| at.0), version);
             }
-            Op::Remove { map, key, .. } => self.remove(map, key),
-            Op::Clear { map: Some(map) } => self.clear(map),
-            Op::Clear { map: None } => *self = Self::new(self.seed),
+            Change::Remove { map, key, .. } => self.remove(map, key),
+            Change::Clear { map: Some(map) } => self.clear(map),
+            Change::Clear { map: None } => *self = Self::new(self.seed),
         }
     }
 
@@ -233,10 +200,10 @@ impl Store {
         (hash, id.and_then(|id| self.table.find(hash, |node| node.is(id, key))))
     }
 
-    fn put(&mut self, map: &[u8], key: &[u8], value: &[u8], expires: u64, version: Version) {
+    fn put(&mut self, map: &[u8], key: &[u8], value: &NewValue<'_>, expires: u64, version: Version) {
         let (hash, place) = self.find(map, key);
         let map = self.maps.find_or_add(map);
-        let parts = Parts { map, key, value, expires, version };
+        let parts = Parts { map, key, value: value.clone(), expires, version };
         if let Some(node) = place.and_then(|place| self.table.touch(place)) {
             let before = (node.bytes(), node.expires());
             self.digest = self.digest.wrapping_sub(node.digest(hash));

@@ -52,7 +52,8 @@ fn apply(model: &mut Model, op: &Op, version: Version) {
 fn accounted(model: &Model) -> u64 {
     let entries = model.iter().map(|((_, key), (value, expires, version))| {
         let expires = expires.map_or(entry::NEVER, |at| at.0);
-        Node::new(0, &Parts { map: MapId(0), key, value, expires, version: *version }).bytes()
+        Node::new(0, &Parts { map: MapId(0), key, value: NewValue::Elsewhere(value), expires, version: *version })
+            .bytes()
     });
     let maps: BTreeSet<&Bytes> = model.keys().map(|(map, _)| map).collect();
     entries.sum::<u64>() + maps.iter().map(|map| map.len() as u64 + MAP_OVERHEAD).sum::<u64>()

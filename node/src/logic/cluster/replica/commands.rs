@@ -10,7 +10,7 @@ use crate::logic::{
     keyspace::Partition,
     node::Origin,
     resp::Reply,
-    store::Op,
+    store::{Change, NewValue, Op},
 };
 
 /// Whether a command can be executed here now.
@@ -92,15 +92,20 @@ impl Replica {
     }
 
     /// Applies changes that the primary makes, and puts them into the stream. Returns the last sequence.
-    pub fn commit(&mut self, ops: impl IntoIterator<Item = Op>) -> u64 {
+    pub fn commit<'a>(&mut self, changes: impl IntoIterator<Item = Change<'a>>) -> u64 {
         let Role::Primary(primary) = &self.role else { return self.last.sequence };
         let (epoch, followed) = (primary.epoch, !primary.copies.is_empty());
-        for op in ops {
+        for mut change in changes {
             self.last = Version { epoch, sequence: self.last.sequence + 1 };
-            self.store.apply(&op, self.last);
             if followed {
+                let op = change.to_op();
+                if let (Change::Put { value, .. }, Op::Put { value: own, .. }) = (&mut change, &op) {
+                    *value = NewValue::Own(own.clone());
+                }
+                self.store.change(&change, self.last);
                 self.push(Record { version: self.last, op });
             } else {
+                self.store.change(&change, self.last);
                 self.base = self.last;
             }
         }
@@ -112,18 +117,28 @@ impl Replica {
     }
 
     /// The reply to a write whose last change is `sequence`: now, if enough copies have it, else later.
-    pub fn answer_write(&mut self, origin: Origin, reply: Reply, sequence: u64, now: Millis) -> Option<Reply> {
+    pub fn answer_write(&mut self, origin: &Origin, reply: Reply, sequence: u64, now: Millis) -> Option<Reply> {
         let Role::Primary(primary) = &mut self.role else { return Some(reply) };
         if primary.writes.is_empty() && primary.holds(sequence) {
             primary.acknowledged = primary.acknowledged.max(sequence);
             return Some(reply);
         }
-        primary.writes.push_back(PendingWrite { sequence, origin: Some(origin), reply, deadline: now + WRITE_TIMEOUT });
+        primary.writes.push_back(PendingWrite {
+            sequence,
+            origin: Some(origin.clone()),
+            reply,
+            deadline: now + WRITE_TIMEOUT,
+        });
         None
     }
 
+    /// Whether reads are answered without asking copies (rule Q1).
+    pub fn answers_reads_at_once(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.read_quorum <= 1)
+    }
+
     /// The reply to a read: now with a read quorum of 1, else when enough copies have confirmed (rule Q1).
-    pub fn answer_read(&mut self, origin: Origin, reply: Reply, now: Millis) -> Option<Reply> {
+    pub fn answer_read(&mut self, origin: &Origin, reply: Reply, now: Millis) -> Option<Reply> {
         let Role::Primary(primary) = &mut self.role else { return Some(reply) };
         if primary.read_quorum <= 1 {
             return Some(reply);
@@ -132,7 +147,7 @@ impl Replica {
         primary.reads.push_back(PendingRead {
             probe: primary.probe,
             sequence: self.last.sequence,
-            origin,
+            origin: origin.clone(),
             reply,
             deadline: now + WRITE_TIMEOUT,
         });

@@ -42,6 +42,12 @@ fn put(key: u16, value: &[u8]) -> Op {
     Op::Put { map, key, value: Bytes::copy_from_slice(value), expires: None }
 }
 
+fn commit(replica: &mut Replica, ops: impl IntoIterator<Item = Op>) {
+    for op in ops {
+        replica.commit([op.change()]);
+    }
+}
+
 fn remove(key: u16) -> Op {
     Op::Remove { map: Bytes::from_static(b"m"), key: Bytes::copy_from_slice(&key.to_be_bytes()), cause: Cause::Deleted }
 }
@@ -72,7 +78,7 @@ fn follow(primary: &mut Replica, copy: &mut Replica, mut live: Vec<Op>) {
             return;
         }
         if let Some(op) = live.pop() {
-            primary.commit(vec![op]);
+            commit(primary, vec![op]);
         }
         for message in
             primary.messages_for(&MemberName::from("b"), 1 << 20, Some(CHUNK_BYTES), Clock { now, ..CLOCK }).messages
@@ -127,10 +133,10 @@ proptest! {
         whole in any::<bool>(),
     ) {
         let mut primary = primary();
-        primary.commit((0..fill).map(|key| put(key, &[1; 400])));
-        primary.commit(before);
+        commit(&mut primary, (0..fill).map(|key| put(key, &[1; 400])));
+        commit(&mut primary, before);
         let kept = snapshot(&primary);
-        primary.commit(after);
+        commit(&mut primary, after);
         let mut copy = keeper(&kept, whole);
         if !whole {
             // Entries that were dropped, and others that the primary never had.
@@ -147,9 +153,9 @@ proptest! {
 #[test]
 fn what_did_not_change_does_not_travel() {
     let mut primary = primary();
-    primary.commit((0..5000).map(|key| put(key, &[1; 200])));
+    commit(&mut primary, (0..5000).map(|key| put(key, &[1; 200])));
     let kept = snapshot(&primary);
-    primary.commit(vec![put(17, b"new"), remove(18)]);
+    commit(&mut primary, vec![put(17, b"new"), remove(18)]);
     let mut copy = keeper(&kept, true);
     follow(&mut primary, &mut copy, Vec::new());
     assert_eq!(all(&copy), all(&primary));
@@ -158,7 +164,7 @@ fn what_did_not_change_does_not_travel() {
 
     let mut empty = Replica::new(Partition(0), 7);
     let mut primary = self::primary();
-    primary.commit((0..5000).map(|key| put(key, &[1; 200])));
+    commit(&mut primary, (0..5000).map(|key| put(key, &[1; 200])));
     follow(&mut primary, &mut empty, Vec::new());
     assert_eq!(primary.moved.0, 5000);
 }
@@ -166,7 +172,7 @@ fn what_did_not_change_does_not_travel() {
 #[test]
 fn what_a_member_leaves_is_final_only_where_it_was_in_sync() {
     let mut leaver = primary();
-    leaver.commit(vec![put(1, b"x")]);
+    commit(&mut leaver, vec![put(1, b"x")]);
     assert_eq!(snapshot(&leaver).final_of, None);
     leaver.retire(A, &mut Vec::new());
     assert_eq!(snapshot(&leaver).final_of, Some(A));
