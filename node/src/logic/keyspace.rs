@@ -3,6 +3,8 @@
 //! Slots are those of the Redis Cluster specification: CRC16 (XMODEM) of the key, or of its hash tag, modulo 16,384.
 //! A partition is a contiguous range of slots and the unit of locking, ownership, replication and migration.
 
+use crc::{CRC_16_XMODEM, Crc, Table};
+
 /// Number of slots, as the Redis Cluster specification fixes it.
 pub const SLOTS: u16 = 16_384;
 
@@ -17,27 +19,8 @@ impl Partition {
     }
 }
 
-const CRC16: [u16; 256] = crc16_table();
-
-const fn crc16_table() -> [u16; 256] {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = (byte as u16) << 8;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
-            bit += 1;
-        }
-        table[byte] = crc;
-        byte += 1;
-    }
-    table
-}
-
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc: u16, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
-}
+/// Sixteen bytes at a time.
+static CRC16: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_XMODEM);
 
 /// The part of a key that is hashed: what stands between the first `{` and the next `}`, unless that is empty.
 fn hash_tag(key: &[u8]) -> &[u8] {
@@ -50,7 +33,7 @@ fn hash_tag(key: &[u8]) -> &[u8] {
 
 /// The slot of a key.
 pub fn slot(key: &[u8]) -> u16 {
-    crc16(hash_tag(key)) % SLOTS
+    CRC16.checksum(hash_tag(key)) % SLOTS
 }
 
 /// The partition of a slot, in a cluster of `partitions`.
@@ -75,11 +58,11 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_the_redis_cluster_specification() {
-        assert_eq!(crc16(b"123456789"), 0x31C3);
+        assert_eq!(CRC16.checksum(b"123456789"), 0x31C3);
         assert_eq!(slot(b"foo"), 12182);
         assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
-        assert_eq!(slot(b"foo{}{bar}"), crc16(b"foo{}{bar}") % SLOTS);
-        assert_eq!(slot(b"foo{{bar}}zap"), crc16(b"{bar") % SLOTS);
+        assert_eq!(slot(b"foo{}{bar}"), CRC16.checksum(b"foo{}{bar}") % SLOTS);
+        assert_eq!(slot(b"foo{{bar}}zap"), CRC16.checksum(b"{bar") % SLOTS);
     }
 
     #[test]

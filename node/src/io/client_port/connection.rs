@@ -89,6 +89,9 @@ impl Connection {
             self.session.process(&mut self.input);
             if leaving.is_none() && !closing.is_cancelled() {
                 let full = !self.session.takes_commands();
+                if self.session.output_waits() {
+                    tokio::task::yield_now().await;
+                }
                 self.write_at_once()?;
                 if full && self.session.takes_commands() {
                     // There is room again for commands that were read before.

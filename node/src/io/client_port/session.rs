@@ -22,7 +22,7 @@ use crate::{
         },
         keyspace::Partition,
         node::{Ask, Ticket},
-        resp::{Place, Protocol, Reply, Request, RequestParser, Straight},
+        resp::{Place, Protocol, ProtocolError, Reply, Request, RequestParser, Straight},
     },
 };
 
@@ -30,9 +30,32 @@ use crate::{
 pub const MAX_IN_FLIGHT: usize = 1024;
 /// Room for so many words is kept from one command to the next.
 const KEPT_WORDS: usize = 64;
+/// Commands that are found before the first of them is executed, so that memory can give what they need side by side.
+const AHEAD: usize = 16;
+/// About how many bytes of them.
+const AHEAD_BYTES: usize = 64 << 10;
+/// With fewer commands than this it costs more than it brings.
+const WORTH_A_LOOK: usize = 4;
 /// Most bytes of replies that one connection has not taken; then no more requests are taken. Clients that send a long
 /// pipeline before they read count on some room.
 pub const MAX_UNWRITTEN: usize = 8 << 20;
+
+/// The words of most commands.
+type FewWords<'a> = SmallVec<[&'a [u8]; 4]>;
+/// Commands and their lengths in the buffer.
+type Ahead<'a> = SmallVec<[(Next<'a>, usize); AHEAD]>;
+
+/// A command that was found and is not executed yet.
+enum Next<'a> {
+    /// In frames. If it is for one key: which command, and the key's partition.
+    Framed(FewWords<'a>, Option<(&'static Command, Partition)>),
+    /// On one line.
+    Line(Vec<Bytes>),
+    /// No command.
+    Nothing,
+    /// What follows cannot be understood.
+    Bad(ProtocolError),
+}
 
 /// A reply that comes later.
 pub(super) type Late = (Ticket, Reply);
@@ -151,31 +174,22 @@ impl Session {
             executed += u64::from(self.held.is_none());
         }
         while self.held.is_none() && self.takes_commands() {
-            let rest = &input[taken..];
-            let mut places = std::mem::take(&mut self.places);
-            let found = self.parser.next(rest, &mut places);
-            let command = match &found {
-                Ok(None) => None,
-                Ok(Some((Request::Empty, _))) => None,
-                Ok(Some((Request::Framed, _))) => {
-                    let words: SmallVec<[&[u8]; 8]> = places.iter().map(|place| &rest[place.clone()]).collect();
-                    self.command(&mut batch, &words)
-                }
-                Ok(Some((Request::Inline(words), _))) => self.command(&mut batch, &words_of(words)),
-                Err(error) => {
-                    self.answer(Reply::error(format!("ERR Protocol error: {error}")));
-                    self.over = true;
-                    None
-                }
-            };
-            places.clear();
-            if places.capacity() <= KEPT_WORDS {
-                self.places = places;
+            let found = self.find(&input[taken..]);
+            if found.is_empty() {
+                break;
             }
-            let Ok(Some((_, length))) = found else { break };
-            taken += length;
-            executed += u64::from(self.held.is_none());
-            last = command.or(last);
+            self.look_ahead(&found);
+            for (next, length) in found {
+                if self.held.is_some() || !self.takes_commands() {
+                    // Those that are left are found again.
+                    self.parser.forget();
+                    break;
+                }
+                let command = self.take(&mut batch, next);
+                taken += length;
+                executed += u64::from(self.held.is_none());
+                last = command.or(last);
+            }
         }
         input.advance(taken);
         if let Some(command) = last {
@@ -184,6 +198,66 @@ impl Session {
         }
         self.client.buffered(input.len(), self.output.remaining());
         self.runtime.carry_out(batch.effects);
+    }
+
+    /// The next commands in a buffer.
+    fn find<'a>(&mut self, buffer: &'a [u8]) -> Ahead<'a> {
+        let (mut found, mut at) = (Ahead::new(), 0);
+        while found.len() < AHEAD && at < AHEAD_BYTES {
+            let rest = &buffer[at..];
+            self.places.clear();
+            let (next, length) = match self.parser.next(rest, &mut self.places) {
+                Ok(None) => break,
+                Ok(Some((Request::Empty, length))) => (Next::Nothing, length),
+                Ok(Some((Request::Inline(words), length))) => (Next::Line(words), length),
+                Ok(Some((Request::Framed, length))) => {
+                    let words: FewWords<'_> = self.places.iter().map(|place| &rest[place.clone()]).collect();
+                    let one = commands::for_one_key(&words, self.runtime.partitions());
+                    (Next::Framed(words, one), length)
+                }
+                Err(error) => {
+                    found.push((Next::Bad(error), 0));
+                    break;
+                }
+            };
+            at += length;
+            found.push((next, length));
+        }
+        if self.places.capacity() > KEPT_WORDS {
+            self.places = Vec::new();
+        }
+        found
+    }
+
+    fn look_ahead(&self, found: &Ahead<'_>) {
+        if found.len() < WORTH_A_LOOK {
+            return;
+        }
+        let keys: SmallVec<[(Partition, &[u8]); AHEAD]> = found
+            .iter()
+            .filter_map(|(next, _)| match next {
+                Next::Framed(words, Some((command, partition))) => Some((*partition, command.key_of_default_map(words)?)),
+                _ => None,
+            })
+            .collect();
+        self.runtime.node().look_ahead(&keys);
+    }
+
+    fn take(&mut self, batch: &mut Batch, next: Next<'_>) -> Option<&'static Command> {
+        match next {
+            Next::Framed(words, Some((command, partition))) => {
+                self.one(batch, Ask { command, partition, words: &words });
+                Some(command)
+            }
+            Next::Framed(words, None) => self.command(batch, &words),
+            Next::Line(words) => self.command(batch, &words_of(&words)),
+            Next::Nothing => None,
+            Next::Bad(error) => {
+                self.answer(Reply::error(format!("ERR Protocol error: {error}")));
+                self.over = true;
+                None
+            }
+        }
     }
 
     /// A reply came later.
@@ -234,18 +308,26 @@ impl Session {
     }
 
     /// Answers a list of values straight from where they are kept, each as `each` would; false: nothing was done.
-    fn values_of_all(&mut self, batch: &mut Batch, each: &'static Command, words: &Words<'_>) -> bool {
+    fn values_of_all<'w>(&mut self, batch: &mut Batch, each: &'static Command, words: &Words<'w>) -> bool {
         if !self.slots.is_empty() {
             return false;
         }
         // Beside the output, for the case that the last of them cannot be answered here.
         let (mut output, protocol) = (Output::default(), self.protocol);
         Straight { sink: &mut output, protocol }.list(words.len() - 1);
-        for key in &words[1..] {
-            let Ok(partition) = partition(key, self.runtime.partitions()) else { return false };
-            let ask = Ask { command: each, partition, words: &[each.name.as_bytes(), key] };
-            if !self.runtime.read_straight(batch, ask, Straight { sink: &mut output, protocol }) {
+        for keys in words[1..].chunks(AHEAD) {
+            let partition = |key: &&'w [u8]| Some((partition(key, self.runtime.partitions()).ok()?, *key));
+            let Some(keys) = keys.iter().map(partition).collect::<Option<SmallVec<[_; AHEAD]>>>() else {
                 return false;
+            };
+            if keys.len() >= WORTH_A_LOOK {
+                self.runtime.node().look_ahead(&keys);
+            }
+            for (partition, key) in keys {
+                let ask = Ask { command: each, partition, words: &[each.name.as_bytes(), key] };
+                if !self.runtime.read_straight(batch, ask, Straight { sink: &mut output, protocol }) {
+                    return false;
+                }
             }
         }
         self.output.append(output);

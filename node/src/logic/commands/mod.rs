@@ -24,7 +24,7 @@ pub mod table;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use self::route::{MAX_KEY_BYTES, Merge, Route, partition, route};
+pub use self::route::{MAX_KEY_BYTES, Merge, Route, for_one_key, partition, route};
 use self::{
     call::Call,
     table::{Command, Place},

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Words, errors,
     scan::Walk,
-    table::{Command, Merging, Place},
+    table::{self, Command, Merging, Place},
 };
 use crate::logic::{
     keyspace::{Partition, partition_of},
@@ -85,6 +85,13 @@ pub fn route<'a>(command: &Command, words: &Words<'a>, partitions: u16) -> Resul
         Place::Each(_, merging) => Ok(Route::Each(merging.merge(Vec::new()))),
         Place::Scan(_) => Walk::begin(words, partitions).map(Route::Scan),
     }
+}
+
+/// If the words are a command for one key: which one, and the key's partition.
+pub fn for_one_key(words: &Words<'_>, partitions: u16) -> Option<(&'static Command, Partition)> {
+    let command = table::command(words).ok()?;
+    let Place::Key(_) = command.place else { return None };
+    Some((command, partition(words[command.keys.first], partitions).ok()?))
 }
 
 /// The partition of a key, if it is not too long.

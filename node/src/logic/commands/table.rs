@@ -92,6 +92,11 @@ impl Command {
         if matches!(self.place, Place::Keys(_, Merging::InOrder)) { find(b"get") } else { None }
     }
 
+    /// The first key, where the default map has it.
+    pub fn key_of_default_map<'a>(&self, words: &Words<'a>) -> Option<&'a [u8]> {
+        if self.keys.first == 1 { words.get(1).copied() } else { None }
+    }
+
     fn check(&self, words: &Words<'_>) -> Result<(), Reply> {
         if fits(self.arity, words.len()) {
             return Ok(());

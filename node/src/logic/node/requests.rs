@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::Guard;
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::{Clock, Effects, Millis, Node, Origin, Partition, Replica, Reply, Routing, Ticket, waiting::Waiting};
 use crate::logic::{
@@ -139,6 +140,19 @@ impl Node {
             self.serve_in_turn(waiting, moment, effects)
         }
         None
+    }
+
+    /// These keys of the default map will be asked for in this order: what their lookups read is asked for now, so that
+    /// memory gives it for several at a time.
+    pub fn look_ahead(&self, keys: &[(Partition, &[u8])]) {
+        let store = |partition: Partition| self.replicas[partition.index()].lock();
+        let list = |(partition, key): &(Partition, &[u8])| store(*partition).store.prefetch_list(&self.default_map, key);
+        let hashes: SmallVec<[Option<u64>; 16]> = keys.iter().map(list).collect();
+        for ((partition, _), hash) in keys.iter().zip(hashes) {
+            if let Some(hash) = hash {
+                store(*partition).store.prefetch_entry(hash);
+            }
+        }
     }
 
     /// Executes a read whose values go straight to the client, if that needs nobody else; false: nothing was done.

@@ -7,13 +7,24 @@
 /// Bits of a hash: what is left of a `SCAN` cursor beside the partition.
 pub const HASH_BITS: u32 = 48;
 
-/// Place of an entry in the order.
-pub(super) fn position(seed: u64, map: &[u8], key: &[u8]) -> u64 {
-    let mut hasher = Sip::<1, 3>::new(seed, 0x6d69_7a75_7961_0001);
-    hasher.write(&(map.len() as u32).to_le_bytes());
-    hasher.write(map);
-    hasher.write(key);
-    hasher.finish() >> (64 - HASH_BITS)
+/// The order of a map's entries: what is the same for all of its keys is done once.
+#[derive(Clone, Copy)]
+pub(super) struct Order(Sip<1, 3>);
+
+impl Order {
+    pub(super) fn new(seed: u64, map: &[u8]) -> Self {
+        let mut hasher = Sip::new(seed, 0x6d69_7a75_7961_0001);
+        hasher.write(&(map.len() as u32).to_le_bytes());
+        hasher.write(map);
+        Self(hasher)
+    }
+
+    /// Place of a key's entry in the order.
+    pub(super) fn position(&self, key: &[u8]) -> u64 {
+        let mut hasher = self.0;
+        hasher.write(key);
+        hasher.finish() >> (64 - HASH_BITS)
+    }
 }
 
 /// The finaliser of splitmix64: each bit of the input reaches each bit of the output.
@@ -25,6 +36,7 @@ pub fn mix(seed: u64) -> u64 {
 }
 
 /// `SipHash` with `C` rounds a block and `D` at the end.
+#[derive(Clone, Copy)]
 struct Sip<const C: usize, const D: usize> {
     state: [u64; 4],
     /// Bytes that do not fill a block yet, the first in the lowest place.
@@ -43,26 +55,28 @@ impl<const C: usize, const D: usize> Sip<C, D> {
         Self { state, tail: 0, length: 0 }
     }
 
-    fn write(&mut self, mut bytes: &[u8]) {
-        while !self.length.is_multiple_of(8) || bytes.len() < 8 {
-            let [byte, rest @ ..] = bytes else { return };
-            self.tail |= u64::from(*byte) << (self.length % 8 * 8);
-            self.length += 1;
-            if self.length.is_multiple_of(8) {
-                self.block(self.tail);
-                self.tail = 0;
-            }
-            bytes = rest;
+    fn write(&mut self, bytes: &[u8]) {
+        let held = self.length % 8 * 8;
+        self.length += bytes.len();
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.word(u64::from_le_bytes(*word), held);
         }
-        while let Some((block, rest)) = bytes.split_first_chunk() {
-            self.block(u64::from_le_bytes(*block));
-            self.length += 8;
-            bytes = rest;
+        if rest.is_empty() {
+            return;
         }
-        for byte in bytes {
-            self.tail |= u64::from(*byte) << (self.length % 8 * 8);
-            self.length += 1;
+        let word = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        if held + rest.len() * 8 < 64 {
+            self.tail |= word << held;
+        } else {
+            self.word(word, held);
         }
+    }
+
+    /// Eight bytes, after so many bits that do not fill a block yet.
+    fn word(&mut self, word: u64, held: usize) {
+        self.block(self.tail | word << held);
+        self.tail = if held == 0 { 0 } else { word >> (64 - held) };
     }
 
     fn block(&mut self, block: u64) {
@@ -128,7 +142,7 @@ mod tests {
 
     #[test]
     fn positions_never_change() {
-        assert_eq!(position(1, b"map", b"key"), 136_286_641_034_261);
-        assert_ne!(position(1, b"ma", b"pkey"), position(1, b"map", b"key"));
+        assert_eq!(Order::new(1, b"map").position(b"key"), 136_286_641_034_261);
+        assert_ne!(Order::new(1, b"ma").position(b"pkey"), Order::new(1, b"map").position(b"key"));
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::hash::Order;
+
 /// Number of a map, within its partition only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MapId(pub(super) u32);
@@ -11,6 +13,7 @@ pub(super) struct MapId(pub(super) u32);
 /// A map with entries.
 struct Map {
     name: Bytes,
+    order: Order,
     entries: usize,
 }
 
@@ -18,8 +21,8 @@ struct Map {
 pub const MAP_OVERHEAD: u64 = 128;
 
 /// The maps of a partition. One without entries is forgotten.
-#[derive(Default)]
 pub(super) struct Maps {
+    seed: u64,
     ids: BTreeMap<Bytes, MapId>,
     #[allow(clippy::struct_field_names)] // they are the maps
     maps: Vec<Option<Map>>,
@@ -28,6 +31,11 @@ pub(super) struct Maps {
 }
 
 impl Maps {
+    /// `seed` is the one of [`Order`].
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, ids: BTreeMap::new(), maps: Vec::new(), free: Vec::new(), bytes: 0 }
+    }
+
     pub(super) fn find(&self, name: &[u8]) -> Option<MapId> {
         // Most often there is only one.
         match self.maps.first() {
@@ -47,7 +55,7 @@ impl Maps {
             self.maps.push(None);
         }
         self.bytes += name.len() as u64 + MAP_OVERHEAD;
-        self.maps[id.0 as usize] = Some(Map { name: name.clone(), entries: 0 });
+        self.maps[id.0 as usize] = Some(Map { order: Order::new(self.seed, &name), name: name.clone(), entries: 0 });
         self.ids.insert(name, id);
         id
     }
@@ -77,6 +85,11 @@ impl Maps {
     pub(super) fn name(&self, id: MapId) -> &Bytes {
         static NONE: Bytes = Bytes::new();
         self.maps[id.0 as usize].as_ref().map_or(&NONE, |map| &map.name)
+    }
+
+    /// Where the entry of a key of a map stands, or would.
+    pub(super) fn position(&self, id: MapId, key: &[u8]) -> u64 {
+        self.maps[id.0 as usize].as_ref().map_or(0, |map| map.order.position(key))
     }
 
     pub(super) fn entries(&self, name: &[u8]) -> usize {

@@ -59,7 +59,7 @@ impl Store {
         Self {
             seed,
             table: Table::new(),
-            maps: Maps::default(),
+            maps: Maps::new(seed),
             deadlines: Deadlines::default(),
             eviction: Eviction::default(),
             bytes: 0,
@@ -69,15 +69,27 @@ impl Store {
 
     /// The entry, unless there is none or its time is over. Counts as a use.
     pub fn get(&mut self, map: &[u8], key: &[u8], now: Millis) -> Option<Entry<'_>> {
-        let place = self.find(map, key).1?;
+        let place = self.find(map, key)?.1?;
         let node = self.table.touch(place)?;
         node.set_uses(node.uses() + 1);
         node.view(now)
     }
 
+    /// A key will be looked up: asks for the list that it is in. Returns its hash for [`Store::prefetch_entry`].
+    pub fn prefetch_list(&self, map: &[u8], key: &[u8]) -> Option<u64> {
+        let hash = self.maps.position(self.maps.find(map)?, key);
+        entry::prefetch_all(self.table.candidates(hash).0);
+        Some(hash)
+    }
+
+    /// An entry with this hash will be looked up, and its list is near: asks for the entry.
+    pub fn prefetch_entry(&self, hash: u64) {
+        self.table.candidates(hash).1.for_each(Node::prefetch);
+    }
+
     /// As [`Store::get`], without counting as a use.
     pub fn peek(&self, map: &[u8], key: &[u8], now: Millis) -> Option<Entry<'_>> {
-        let node = self.table.at(self.find(map, key).1?)?;
+        let node = self.table.at(self.find(map, key)?.1?)?;
         node.view(now)
     }
 
@@ -193,16 +205,17 @@ impl Store {
         self.digest
     }
 
-    /// Hash of an entry and where it stands, if it is there.
-    fn find(&self, map: &[u8], key: &[u8]) -> (u64, Option<Place>) {
-        let hash = hash::position(self.seed, map, key);
-        let id = self.maps.find(map);
-        (hash, id.and_then(|id| self.table.find(hash, |node| node.is(id, key))))
+    /// Hash of an entry and where it stands, if it is there; none: there is no such map.
+    fn find(&self, map: &[u8], key: &[u8]) -> Option<(u64, Option<Place>)> {
+        let map = self.maps.find(map)?;
+        let hash = self.maps.position(map, key);
+        Some((hash, self.table.find(hash, |node| node.is(map, key))))
     }
 
     fn put(&mut self, map: &[u8], key: &[u8], value: &NewValue<'_>, expires: u64, version: Version) {
-        let (hash, place) = self.find(map, key);
         let map = self.maps.find_or_add(map);
+        let hash = self.maps.position(map, key);
+        let place = self.table.find(hash, |node| node.is(map, key));
         let parts = Parts { map, key, value: value.clone(), expires, version };
         if let Some(node) = place.and_then(|place| self.table.touch(place)) {
             let before = (node.bytes(), node.expires());
@@ -218,14 +231,14 @@ impl Store {
             let node = Node::new(hash, &parts);
             self.bytes += node.bytes();
             self.digest = self.digest.wrapping_add(node.digest(hash));
-            let (seed, maps) = (self.seed, &self.maps);
-            self.table.insert(hash, node, |node| hash::position(seed, maps.name(node.map()), node.key()));
+            let maps = &self.maps;
+            self.table.insert(hash, node, |node| maps.position(node.map(), node.key()));
         }
         self.deadlines.add(expires, hash);
     }
 
     fn remove(&mut self, map: &[u8], key: &[u8]) {
-        let (hash, place) = self.find(map, key);
+        let Some((hash, place)) = self.find(map, key) else { return };
         let Some(node) = place.and_then(|place| self.table.remove(place)) else { return };
         self.bytes -= node.bytes();
         self.digest = self.digest.wrapping_sub(node.digest(hash));
@@ -245,12 +258,12 @@ impl Store {
 
     fn clear(&mut self, map: &[u8]) {
         let Some(map) = self.maps.find(map) else { return };
-        let (seed, maps) = (self.seed, &self.maps);
+        let maps = &self.maps;
         let (mut bytes, mut digest, mut deadlines) = (0, 0_u64, Vec::new());
         self.table.retain(|node| {
             let goes = node.map() == map;
             if goes {
-                let hash = hash::position(seed, maps.name(map), node.key());
+                let hash = maps.position(map, node.key());
                 bytes += node.bytes();
                 digest = digest.wrapping_add(node.digest(hash));
                 deadlines.extend(node.deadline().map(|at| (at.0, hash)));
@@ -277,7 +290,7 @@ impl Store {
     }
 
     fn hash_of(&self, node: &Node) -> u64 {
-        hash::position(self.seed, self.maps.name(node.map()), node.key())
+        self.maps.position(node.map(), node.key())
     }
 
     fn name(&self, node: &Node) -> (Bytes, Bytes) {

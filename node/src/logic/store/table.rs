@@ -79,6 +79,12 @@ impl<T: Tagged> Table<T> {
         Some(Place { list, index })
     }
 
+    /// The items that [`Table::find`] compares, and of them those that may be it.
+    pub(super) fn candidates(&self, hash: u64) -> (&[T], impl Iterator<Item = &T>) {
+        let list = &self.lists[self.list_of(hash)][..];
+        (list, list.iter().filter(move |item| item.tag() == hash as u16))
+    }
+
     pub(super) fn at(&self, place: Place) -> Option<&T> {
         self.lists.get(place.list)?.get(place.index)
     }
