@@ -42,7 +42,7 @@ use crate::logic::{
         member::{Generation, MemberName},
         table::Live,
     },
-    commands::{self, Context, table},
+    commands::{self, Context, Done, table},
     keyspace::Partition,
     node::{Ask, Config, Effects, Identity, Level, Node, Notice, Ticket, Turn},
     resp::{Reply, Straight},
@@ -276,7 +276,7 @@ impl Runtime {
     fn answer_as_empty(&self, batch: &Batch, Ask { command, words, .. }: Ask<'_>) -> Reply {
         let default_map = Bytes::from(self.settings.dmap_name.clone());
         let context = Context { clock: batch.turn.clock(), random: 0, default_map: &default_map };
-        commands::execute(command, words, &mut Store::new(0), &context, None).reply
+        commands::execute(command, words, &mut Store::new(0), &context, None, &mut Done::default())
     }
 
     /// Calls the node and carries out what it wants done.

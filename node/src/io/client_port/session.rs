@@ -1,6 +1,6 @@
 //! What one client has asked and is owed: commands out of bytes, replies in order.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -40,17 +40,27 @@ const WORTH_A_LOOK: usize = 4;
 /// pipeline before they read count on some room.
 pub const MAX_UNWRITTEN: usize = 8 << 20;
 
-/// The words of most commands.
-type FewWords<'a> = SmallVec<[&'a [u8]; 4]>;
-/// Commands and their lengths in the buffer.
-type Ahead<'a> = SmallVec<[(Next<'a>, usize); AHEAD]>;
+/// Commands that were found and are not executed yet.
+#[derive(Default)]
+struct Ahead<'a> {
+    found: SmallVec<[Found; AHEAD]>,
+    /// Words of those in frames.
+    words: SmallVec<[&'a [u8]; 3 * AHEAD]>,
+    /// Words of the last one, if it is on one line.
+    line: Vec<Bytes>,
+}
 
-/// A command that was found and is not executed yet.
-enum Next<'a> {
-    /// In frames. If it is for one key: which command, and the key's partition.
-    Framed(FewWords<'a>, Option<(&'static Command, Partition)>),
-    /// On one line.
-    Line(Vec<Bytes>),
+struct Found {
+    what: What,
+    /// Its bytes.
+    length: usize,
+}
+
+enum What {
+    /// A command in frames: its words, and if it is for one key, which command and the key's partition.
+    Framed(Range<usize>, Option<(&'static Command, Partition)>),
+    /// A command on one line.
+    Line,
     /// No command.
     Nothing,
     /// What follows cannot be understood.
@@ -173,24 +183,26 @@ impl Session {
             last = self.command(&mut batch, &words_of(&held));
             executed += u64::from(self.held.is_none());
         }
+        let mut ahead = Ahead::default();
         while self.held.is_none() && self.takes_commands() {
-            let found = self.find(&input[taken..]);
-            if found.is_empty() {
+            self.find(&input[taken..], &mut ahead);
+            if ahead.found.is_empty() {
                 break;
             }
-            self.look_ahead(&found);
-            for (next, length) in found {
+            self.look_ahead(&ahead);
+            for found in &ahead.found {
                 if self.held.is_some() || !self.takes_commands() {
                     // Those that are left are found again.
                     self.parser.forget();
                     break;
                 }
-                let command = self.take(&mut batch, next);
-                taken += length;
+                let command = self.take(&mut batch, &ahead, found);
+                taken += found.length;
                 executed += u64::from(self.held.is_none());
                 last = command.or(last);
             }
         }
+        drop(ahead);
         input.advance(taken);
         if let Some(command) = last {
             self.client.used(command, batch.turn.clock().now);
@@ -200,59 +212,66 @@ impl Session {
         self.runtime.carry_out(batch.effects);
     }
 
-    /// The next commands in a buffer.
-    fn find<'a>(&mut self, buffer: &'a [u8]) -> Ahead<'a> {
-        let (mut found, mut at) = (Ahead::new(), 0);
-        while found.len() < AHEAD && at < AHEAD_BYTES {
+    /// Finds the next commands in a buffer.
+    fn find<'a>(&mut self, buffer: &'a [u8], ahead: &mut Ahead<'a>) {
+        (ahead.found.clear(), ahead.words.clear());
+        let mut at = 0;
+        while ahead.found.len() < AHEAD && at < AHEAD_BYTES {
             let rest = &buffer[at..];
             self.places.clear();
-            let (next, length) = match self.parser.next(rest, &mut self.places) {
+            let (what, length) = match self.parser.next(rest, &mut self.places) {
                 Ok(None) => break,
-                Ok(Some((Request::Empty, length))) => (Next::Nothing, length),
-                Ok(Some((Request::Inline(words), length))) => (Next::Line(words), length),
+                Ok(Some((Request::Empty, length))) => (What::Nothing, length),
+                Ok(Some((Request::Inline(words), length))) => {
+                    ahead.line = words;
+                    (What::Line, length)
+                }
                 Ok(Some((Request::Framed, length))) => {
-                    let words: FewWords<'_> = self.places.iter().map(|place| &rest[place.clone()]).collect();
-                    let one = commands::for_one_key(&words, self.runtime.partitions());
-                    (Next::Framed(words, one), length)
+                    let first = ahead.words.len();
+                    ahead.words.extend(self.places.iter().map(|place| &rest[place.clone()]));
+                    let one = commands::for_one_key(&ahead.words[first..], self.runtime.partitions());
+                    (What::Framed(first..ahead.words.len(), one), length)
                 }
-                Err(error) => {
-                    found.push((Next::Bad(error), 0));
-                    break;
-                }
+                Err(error) => (What::Bad(error), 0),
             };
+            let is_last = matches!(what, What::Line | What::Bad(_));
+            ahead.found.push(Found { what, length });
             at += length;
-            found.push((next, length));
+            if is_last {
+                break;
+            }
         }
         if self.places.capacity() > KEPT_WORDS {
             self.places = Vec::new();
         }
-        found
     }
 
-    fn look_ahead(&self, found: &Ahead<'_>) {
-        if found.len() < WORTH_A_LOOK {
+    fn look_ahead(&self, ahead: &Ahead<'_>) {
+        if ahead.found.len() < WORTH_A_LOOK {
             return;
         }
-        let keys: SmallVec<[(Partition, &[u8]); AHEAD]> = found
-            .iter()
-            .filter_map(|(next, _)| match next {
-                Next::Framed(words, Some((command, partition))) => Some((*partition, command.key_of_default_map(words)?)),
-                _ => None,
-            })
-            .collect();
+        let mut keys: SmallVec<[(Partition, &[u8]); AHEAD]> = SmallVec::new();
+        for found in &ahead.found {
+            if let What::Framed(words, Some((command, partition))) = &found.what
+                && let Some(key) = command.key_of_default_map(&ahead.words[words.clone()])
+            {
+                keys.push((*partition, key));
+            }
+        }
         self.runtime.node().look_ahead(&keys);
     }
 
-    fn take(&mut self, batch: &mut Batch, next: Next<'_>) -> Option<&'static Command> {
-        match next {
-            Next::Framed(words, Some((command, partition))) => {
-                self.one(batch, Ask { command, partition, words: &words });
+    fn take(&mut self, batch: &mut Batch, ahead: &Ahead<'_>, found: &Found) -> Option<&'static Command> {
+        match &found.what {
+            What::Framed(words, Some((command, partition))) => {
+                let words = &ahead.words[words.clone()];
+                self.one(batch, Ask { command, partition: *partition, words });
                 Some(command)
             }
-            Next::Framed(words, None) => self.command(batch, &words),
-            Next::Line(words) => self.command(batch, &words_of(&words)),
-            Next::Nothing => None,
-            Next::Bad(error) => {
+            What::Framed(words, None) => self.command(batch, &ahead.words[words.clone()]),
+            What::Line => self.command(batch, &words_of(&ahead.line)),
+            What::Nothing => None,
+            What::Bad(error) => {
                 self.answer(Reply::error(format!("ERR Protocol error: {error}")));
                 self.over = true;
                 None

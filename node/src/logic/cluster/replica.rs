@@ -29,7 +29,7 @@ use super::{
     table::{PartitionEpoch, Version},
 };
 use crate::logic::{
-    commands::Executed,
+    commands::Done,
     keyspace::Partition,
     node::Origin,
     resp::Reply,
@@ -99,10 +99,10 @@ pub struct Served {
 
 impl Served {
     /// One more.
-    pub fn count(&mut self, executed: &Executed<'_>) {
+    pub fn count(&mut self, done: &Done<'_>) {
         self.commands += 1;
-        self.hits += u64::from(executed.hits);
-        self.misses += u64::from(executed.misses);
+        self.hits += u64::from(done.hits);
+        self.misses += u64::from(done.misses);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Changes, Context, Executed, Words, errors};
+use super::{Context, Done, Words, errors};
 use crate::logic::{
     clock::Millis,
     resp::{Reply, Straight, integer},
@@ -30,25 +30,13 @@ pub(super) struct Call<'a, 's> {
     pub(super) words: &'a Words<'a>,
     pub(super) context: &'a Context<'a>,
     pub(super) store: &'s mut Store,
-    map: &'a [u8],
-    changes: Changes<'a>,
-    straight: Option<Straight<'s>>,
-    hits: u32,
-    misses: u32,
+    /// That it works on.
+    pub(super) map: &'a [u8],
+    pub(super) done: &'s mut Done<'a>,
+    pub(super) straight: Option<Straight<'s>>,
 }
 
-impl<'a, 's> Call<'a, 's> {
-    pub(super) fn new(
-        name: &'static str,
-        words: &'a Words<'a>,
-        store: &'s mut Store,
-        context: &'a Context<'a>,
-        straight: Option<Straight<'s>>,
-    ) -> Self {
-        let map = context.default_map;
-        Self { name, words, context, store, map, changes: Changes::new(), straight, hits: 0, misses: 0 }
-    }
-
+impl<'a> Call<'a, '_> {
     /// Works on this map from now on instead of the default one.
     pub(super) fn use_map(&mut self, map: &'a [u8]) {
         self.map = map;
@@ -56,10 +44,6 @@ impl<'a, 's> Call<'a, 's> {
 
     pub(super) fn map(&self) -> &'a [u8] {
         self.map
-    }
-
-    pub(super) fn executed(self, reply: Reply) -> Executed<'a> {
-        Executed { reply, changes: self.changes, hits: self.hits, misses: self.misses }
     }
 
     /// The word at a place that the command's arity guarantees.
@@ -121,20 +105,20 @@ impl<'a, 's> Call<'a, 's> {
 
     fn count(&mut self, hit: bool) {
         if hit {
-            self.hits += 1;
+            self.done.hits += 1;
         } else {
-            self.misses += 1;
+            self.done.misses += 1;
         }
     }
 
     /// From now on the key has this value.
     pub(super) fn put(&mut self, key: &'a [u8], value: impl Into<NewValue<'a>>, expires: Option<Millis>) {
-        self.changes.push(Change::Put { map: self.map, key, value: value.into(), expires });
+        self.done.changes.push(Change::Put { map: self.map, key, value: value.into(), expires });
     }
 
     /// From now on the key is not there. Only for keys that are.
     pub(super) fn remove(&mut self, key: &'a [u8]) {
-        self.changes.push(Change::Remove { map: self.map, key, cause: Cause::Deleted });
+        self.done.changes.push(Change::Remove { map: self.map, key, cause: Cause::Deleted });
     }
 
     /// Removes those of the keys that are there; returns how many. A key may be named twice.
@@ -149,7 +133,7 @@ impl<'a, 's> Call<'a, 's> {
     }
 
     pub(super) fn clear(&mut self, map: Option<&'a [u8]>) {
-        self.changes.push(Change::Clear { map });
+        self.done.changes.push(Change::Clear { map });
     }
 
     /// A deadline given as Unix time in milliseconds, on this machine's clock; none: it is over (rule W9).

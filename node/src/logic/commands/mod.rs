@@ -74,11 +74,9 @@ pub fn kept(words: &Words<'_>) -> Vec<Bytes> {
     words.iter().map(|word| Bytes::copy_from_slice(word)).collect()
 }
 
-/// What a command did.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Executed<'a> {
-    /// For the client.
-    pub reply: Reply,
+/// What a command did, beside its reply.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Done<'a> {
     /// To be made in this order; empty: nothing changes.
     pub changes: Changes<'a>,
     /// Keys read that were there.
@@ -87,35 +85,31 @@ pub struct Executed<'a> {
     pub misses: u32,
 }
 
-impl Executed<'_> {
-    /// Nothing was done.
-    fn refused(reply: Reply) -> Self {
-        Self { reply, changes: Changes::new(), hits: 0, misses: 0 }
-    }
-}
-
 /// What a command needs. Words that no command has are a read: their execution only answers an error.
 pub fn access(words: &[Bytes]) -> Access {
     words.first().and_then(|name| table::find(name)).map_or(Access::Read, |command| command.access)
 }
 
-/// Executes a command, whose words fit it, on one partition. Changes nothing but the marks of use; the caller makes the
-/// changes. Commands that only answer values write them `straight` where they may, and their reply says so.
+/// Executes a command, whose words fit it, on one partition, and returns its reply. Changes nothing but the marks of use:
+/// the caller makes the changes that are in `done` afterwards; an error leaves none. Commands that only answer values write
+/// them `straight` where they may, and their reply says so.
 pub fn execute<'a>(
     command: &Command,
     words: &'a Words<'a>,
     store: &mut Store,
     context: &'a Context<'a>,
     straight: Option<Straight<'_>>,
-) -> Executed<'a> {
+    done: &mut Done<'a>,
+) -> Reply {
     let (Place::Key(run) | Place::Keys(run, _) | Place::Each(run, _) | Place::Scan(run)) = command.place else {
-        return Executed::refused(errors::not_for_a_partition(command.name));
+        return errors::not_for_a_partition(command.name);
     };
-    let mut call = Call::new(command.name, words, store, context, straight);
-    match run(&mut call) {
-        Ok(reply) => call.executed(reply),
-        Err(error) => Executed::refused(error),
-    }
+    let map = context.default_map;
+    let mut call = Call { name: command.name, words, context, store, map, done, straight };
+    run(&mut call).unwrap_or_else(|error| {
+        *done = Done::default();
+        error
+    })
 }
 
 #[cfg(test)]

@@ -11,8 +11,11 @@ use crate::logic::{
 };
 
 /// As a node does with words of other members.
-fn checked<'a>(words: &'a Words<'a>, store: &mut Store, context: &'a Context<'a>) -> Executed<'a> {
-    table::command(words).map_or_else(Executed::refused, |command| execute(command, words, store, context, None))
+fn checked<'a>(words: &'a Words<'a>, store: &mut Store, context: &'a Context<'a>) -> (Reply, Done<'a>) {
+    let mut done = Done::default();
+    let mut execute = |command| execute(command, words, store, context, None, &mut done);
+    let reply = table::command(words).map_or_else(|error| error, &mut execute);
+    (reply, done)
 }
 
 /// Some partitions, as a client sees them.
@@ -35,14 +38,14 @@ impl World {
     fn on(&mut self, partition: Partition, words: &Words<'_>) -> Reply {
         let context = Context { clock: self.clock, random: 1, default_map: &Bytes::from_static(b"cc-relay") };
         let store = &mut self.stores[partition.index()];
-        let executed = checked(words, store, &context);
+        let (reply, done) = checked(words, store, &context);
         if table::command(words).is_ok_and(|command| command.access == Access::Read) {
-            assert!(executed.changes.is_empty(), "{words:?} is a read and changes something");
+            assert!(done.changes.is_empty(), "{words:?} is a read and changes something");
         }
-        for change in &executed.changes {
+        for change in &done.changes {
             store.change(change, Version::default());
         }
-        executed.reply
+        reply
     }
 
     fn run(&mut self, words: &[Bytes]) -> Reply {
@@ -291,10 +294,10 @@ fn reads_are_counted() {
     let context = Context { clock: Clock::default(), random: 0, default_map: &Bytes::from_static(b"m") };
     let (set, mget) = (words("SET a 1"), words("MGET a b c"));
     let (set, mget) = (words_of(&set), words_of(&mget));
-    let put = checked(&set, &mut store, &context);
+    let put = checked(&set, &mut store, &context).1;
     assert_eq!((put.hits, put.misses, put.changes.len()), (0, 0, 1));
     store.change(&put.changes[0], Version::default());
-    let read = checked(&mget, &mut store, &context);
+    let read = checked(&mget, &mut store, &context).1;
     assert_eq!((read.hits, read.misses, read.changes.len()), (1, 2, 0));
 }
 
@@ -306,7 +309,7 @@ fn values_that_go_straight_are_what_the_reply_would_have_been() {
     for line in ["SET a 1".to_owned(), format!("SET long {long}"), "SET empty \"\"".to_owned()] {
         let line = words(&line);
         let line = words_of(&line);
-        let put = checked(&line, &mut store, &context);
+        let put = checked(&line, &mut store, &context).1;
         store.change(&put.changes[0], Version::default());
     }
     for line in ["GET a", "GET none", "GET long", "GET empty", "MGET a none long", "MGET none"] {
@@ -314,12 +317,13 @@ fn values_that_go_straight_are_what_the_reply_would_have_been() {
             let line = words(line);
             let line = words_of(&line);
             let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
-            let kept = checked(&line, &mut store, &context);
-            kept.reply.encode(protocol, &mut expected);
+            let (reply, kept) = checked(&line, &mut store, &context);
+            reply.encode(protocol, &mut expected);
             let straight = Some(Straight { sink: &mut out, protocol });
             let command = table::command(&line).unwrap();
-            let written = execute(command, &line, &mut store, &context, straight);
-            assert_eq!((written.reply, written.hits, written.misses), (Reply::Written, kept.hits, kept.misses));
+            let mut done = Done::default();
+            assert_eq!(execute(command, &line, &mut store, &context, straight, &mut done), Reply::Written);
+            assert_eq!((done.hits, done.misses), (kept.hits, kept.misses));
             assert_eq!(out, expected, "{line:?}");
         }
     }

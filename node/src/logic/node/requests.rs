@@ -13,7 +13,7 @@ use super::{Clock, Effects, Millis, Node, Origin, Partition, Replica, Reply, Rou
 use crate::logic::{
     cluster::replica::{HOLD, Standing, not_begun},
     commands::{
-        self, Access, Context, Words, kept,
+        self, Access, Context, Done, Words, kept,
         table::{self, Command},
         words_of,
     },
@@ -170,9 +170,11 @@ impl Node {
             return false;
         }
         let context = Context { clock, random, default_map: &self.default_map };
-        let executed = commands::execute(ask.command, ask.words, &mut replica.store, &context, Some(straight));
-        replica.served.count(&executed);
-        executed.reply == Reply::Written
+        let mut done = Done::default();
+        let reply =
+            commands::execute(ask.command, ask.words, &mut replica.store, &context, Some(straight), &mut done);
+        replica.served.count(&done);
+        reply == Reply::Written
     }
 
     /// Whether a command for the partition can be executed here, as far as the table tells, and none goes before it.
@@ -267,26 +269,27 @@ impl Node {
         // A reply that may have to wait is kept.
         let straight = straight.filter(|_| command.access == Access::Read && replica.answers_reads_at_once());
         let context = Context { clock, random, default_map: &self.default_map };
-        let executed = commands::execute(command, words, &mut replica.store, &context, straight);
-        replica.served.count(&executed);
-        if executed.changes.is_empty() {
+        let mut done = Done::default();
+        let reply = commands::execute(command, words, &mut replica.store, &context, straight, &mut done);
+        replica.served.count(&done);
+        if done.changes.is_empty() {
             // A write that finds nothing to change still promises what it found: a removal that is still on its way to
             // the copies must not come undone after this one was acknowledged too.
             let reply = match command.access {
-                Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),
-                Access::Read => replica.answer_read(origin, executed.reply, clock.now),
+                Access::Write => replica.answer_write(origin, reply, replica.last().sequence, clock.now),
+                Access::Read => replica.answer_read(origin, reply, clock.now),
             };
             if reply.is_none() {
                 self.wake_followers(replica, effects);
             }
             return reply;
         }
-        let sequence = self.counting(replica, |replica| replica.commit(executed.changes));
+        let sequence = self.counting(replica, |replica| replica.commit(done.changes));
         if self.over_budget() {
             self.make_room(replica, self.bytes() - self.config.max_bytes, random, effects);
         }
         self.wake_followers(replica, effects);
-        replica.answer_write(origin, executed.reply, sequence, clock.now)
+        replica.answer_write(origin, reply, sequence, clock.now)
     }
 
     fn too_large(&self, words: &Words<'_>) -> Option<Reply> {
