@@ -17,6 +17,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::mpsc,
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -90,7 +91,9 @@ impl Connection {
             if leaving.is_none() && !closing.is_cancelled() {
                 let full = !self.session.takes_commands();
                 if self.session.output_waits() {
-                    tokio::task::yield_now().await;
+                    // First all connections that are ready are read, then all replies are written: whoever waits for the
+                    // first of them is awake when the others come, and waking costs more than writing.
+                    yield_now().await;
                 }
                 self.write_at_once()?;
                 if full && self.session.takes_commands() {
@@ -143,8 +146,11 @@ impl Connection {
             let output = self.session.output();
             let written = {
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                let count = output.chunks_vectored(&mut slices);
-                self.writer.try_write_vectored(&slices[..count])
+                match output.chunks_vectored(&mut slices) {
+                    // Most often; the kernel needs less for it.
+                    1 => self.writer.try_write(&slices[0]),
+                    count => self.writer.try_write_vectored(&slices[..count]),
+                }
             };
             match written {
                 Ok(written) => {

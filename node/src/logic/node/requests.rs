@@ -146,7 +146,8 @@ impl Node {
     /// memory gives it for several at a time.
     pub fn look_ahead(&self, keys: &[(Partition, &[u8])]) {
         let store = |partition: Partition| self.replicas[partition.index()].lock();
-        let list = |(partition, key): &(Partition, &[u8])| store(*partition).store.prefetch_list(&self.default_map, key);
+        let list =
+            |(partition, key): &(Partition, &[u8])| store(*partition).store.prefetch_list(&self.default_map, key);
         let hashes: SmallVec<[Option<u64>; 16]> = keys.iter().map(list).collect();
         for ((partition, _), hash) in keys.iter().zip(hashes) {
             if let Some(hash) = hash {
@@ -171,8 +172,7 @@ impl Node {
         }
         let context = Context { clock, random, default_map: &self.default_map };
         let mut done = Done::default();
-        let reply =
-            commands::execute(ask.command, ask.words, &mut replica.store, &context, Some(straight), &mut done);
+        let reply = commands::execute(ask.command, ask.words, &mut replica.store, &context, Some(straight), &mut done);
         replica.served.count(&done);
         reply == Reply::Written
     }
