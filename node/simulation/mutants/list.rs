@@ -36,7 +36,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "building_copies_count_for_w",
         "cluster/replica/primary.rs",
-        ("filter(|copy| copy.in_sync && copy.has(sequence)).count()", "filter(|copy| copy.has(sequence)).count()"),
+        ("filter(|copy| copy.in_sync() && copy.has(sequence)).count()", "filter(|copy| copy.has(sequence)).count()"),
         no_acknowledged_write_lost::NAME,
     ),
     mutant(
@@ -48,8 +48,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "syncing_copy_promoted",
         "cluster/next_table.rs",
-        (".filter(|at| assignment.copies[*at].in_sync)", ".filter(|at| assignment.copies[*at].since > 0)"),
+        (".filter(|at| assignment.copies[*at].has_all())", ".filter(|at| assignment.copies[*at].since > 0)"),
         no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "eligible_copy_not_promoted",
+        "cluster/next_table.rs",
+        (".filter(|at| assignment.copies[*at].has_all())", ".filter(|at| assignment.copies[*at].in_sync())"),
+        "scenarios::a_copy_that_its_primary_could_not_reach_goes_on_with_all_that_was_acknowledged",
+    ),
+    mutant(
+        "eligibility_never_ends",
+        "cluster/next_table.rs",
+        (".zip(acknowledges).filter(|(_, yes)| *yes)", ".zip(acknowledges).filter(|(_, yes)| *yes && needed == 0)"),
+        "scenarios::a_copy_that_writes_no_longer_wait_for_is_not_promoted",
     ),
     mutant(
         "cut_off_primary_calls_copies_silent",
@@ -296,6 +308,27 @@ pub(crate) const NOT_TOLD_APART: &[(Mutant, &str)] = &[
             copies_are_equal::NAME,
         ),
         "rare: a primary would have to end between the table and the last chunk",
+    ),
+    (
+        mutant(
+            "eligible_copy_emptied",
+            "cluster/replica/following.rs",
+            (
+                "following.mark == Mark::Eligible && !self.store.is_empty()",
+                "following.mark == Mark::Eligible && self.store.len() > usize::MAX / 2",
+            ),
+            no_acknowledged_write_lost::NAME,
+        ),
+        "rare: its primary must be sending it a first chunk at that moment; a test of the copy alone tells it apart",
+    ),
+    (
+        mutant(
+            "half_built_successor_keeps_its_version",
+            "cluster/replica/orders.rs",
+            ("            && following.mark != Mark::InSync\n", "            && following.mark == Mark::InSync\n"),
+            copies_are_equal::NAME,
+        ),
+        "rare: another copy must be at the very version at which it is half built; a test of the copy alone tells it apart",
     ),
     (
         mutant(
