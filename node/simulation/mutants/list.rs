@@ -295,6 +295,30 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ),
         "volumes::what_was_deleted_while_a_node_was_away_does_not_come_back_with_it",
     ),
+    mutant(
+        "table_confirmed_before_it_is_on_disk",
+        "node/volume.rs",
+        ("self.works && self.writing.is_some()", "self.works && self.writing.is_some() && self.asked == 0"),
+        "volumes::a_table_that_writes_rest_on_is_remembered_however_slow_volumes_are",
+    ),
+    mutant(
+        "snapshot_of_a_copy_that_had_been_left_out_is_final",
+        "cluster/next_table.rs",
+        ("kept.final_of.is_some_and(|id| last.iter().any(|copy| copy.member == id))", "kept.final_of.is_some()"),
+        "volumes::what_was_final_before_others_went_on_does_not_come_back",
+    ),
+    mutant(
+        "lowest_snapshot_taken",
+        "cluster/next_table.rs",
+        ("keepers.max_by_key(|(_, kept)| kept.last)", "keepers.min_by_key(|(_, kept)| kept.last)"),
+        "volumes::where_losses_are_allowed_the_newest_snapshot_comes_back",
+    ),
+    mutant(
+        "not_everyone_waited_for",
+        "cluster/next_table.rs",
+        ("None if away => Source::Wait,", "None if away && self.counter == 0 => Source::Wait,"),
+        "volumes::a_partition_whose_only_holder_restarts_waits_for_it",
+    ),
 ];
 
 /// Wrong versions that no history of the default run tells from the right one, and why, as far as is known. Only
@@ -398,42 +422,6 @@ pub(crate) const NOT_TOLD_APART: &[(Mutant, &str)] = &[
             no_acknowledged_write_lost::NAME,
         ),
         "second line: nobody is called down who was heard within the suspicion time",
-    ),
-    (
-        mutant(
-            "table_confirmed_before_it_is_on_disk",
-            "node/volume.rs",
-            ("self.works && self.writing.is_some()", "self.works && self.writing.is_some() && self.asked == 0"),
-            "volumes::after_a_power_cut_at_any_write_nothing_old_comes_back",
-        ),
-        "open: no story of volumes tells it apart yet",
-    ),
-    (
-        mutant(
-            "snapshot_of_a_copy_that_had_been_left_out_is_final",
-            "cluster/next_table.rs",
-            ("kept.final_of.is_some_and(|id| last.iter().any(|copy| copy.member == id))", "kept.final_of.is_some()"),
-            "volumes::what_was_deleted_while_a_node_was_away_does_not_come_back_with_it",
-        ),
-        "open: no story of volumes tells it apart yet",
-    ),
-    (
-        mutant(
-            "lowest_snapshot_taken",
-            "cluster/next_table.rs",
-            ("keepers.max_by_key(|(_, kept)| kept.last)", "keepers.min_by_key(|(_, kept)| kept.last)"),
-            "volumes::after_a_power_cut_at_any_write_nothing_old_comes_back",
-        ),
-        "open: no story of volumes tells it apart yet",
-    ),
-    (
-        mutant(
-            "not_everyone_waited_for",
-            "cluster/next_table.rs",
-            ("None if away => Source::Wait,", "None if away && self.counter == 0 => Source::Wait,"),
-            "volumes::all_nodes_down_at_once_come_back_with_all_that_was_acknowledged",
-        ),
-        "open: no story of volumes tells it apart yet",
     ),
     (
         mutant(
