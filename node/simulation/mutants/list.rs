@@ -83,7 +83,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "cluster/replica/following.rs",
         (
             "let follows = starts == self.last || (starts.sequence < self.last.sequence && self.overlaps(&append));",
-            "let follows = starts.sequence < u64::MAX || self.overlaps(&append);\n        self.last.sequence = self.last.sequence.max(starts.sequence);",
+            "let follows = starts.sequence < u64::MAX || self.overlaps(&append);\n        if starts.sequence > self.last.sequence {\n            self.restart_log(starts);\n        }",
         ),
         copies_are_equal::NAME,
     ),
