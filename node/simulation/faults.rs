@@ -135,12 +135,13 @@ const NOISE: [(&str, Strike); 3] = [
     ("short pause", Cluster::short_pause),
     ("slow link", Cluster::slow_link),
 ];
-const HARD: [(&str, Strike); 13] = [
+const HARD: [(&str, Strike); 14] = [
     ("crash", Cluster::plain_crash),
     ("fast restart", Cluster::fast_restart),
     ("crash at a step", Cluster::crash_at_a_step),
     ("crash at a step", Cluster::crash_at_a_step),
     ("crash behind slow links", Cluster::crash_behind_slow_links),
+    ("crash of one that some cannot hear", Cluster::crash_of_one_unheard),
     ("long pause", Cluster::long_pause),
     ("isolated member", Cluster::isolation),
     ("one-way block", Cluster::one_way),
@@ -244,8 +245,8 @@ impl Cluster {
     /// Somebody ends of whom some others had heard more than others.
     fn crash_behind_slow_links(&mut self) -> bool {
         let Some(victim) = self.out() else { return false };
-        // No longer than a primary waits for its copies: one that calls them lost and ends itself takes two of them out.
-        let delay = self.rng.random_range(50..600);
+        // Also longer than a primary waits for its copies: it may call all of them lost before it ends itself.
+        let delay = self.rng.random_range(50..1500);
         let life = if self.rng.random_bool(0.5) { delay + 100 } else { 3000 };
         let life = self.rng.random_range(20..life);
         let others = (0..PLACES).filter(|other| *other != victim);
@@ -254,6 +255,29 @@ impl Cluster {
         self.faults.plans.push(Plan::Die(self.now + life, victim));
         // Copies that are being built meanwhile are behind those links too.
         self.sometimes_moves()
+    }
+
+    /// Somebody ends whom some others have not heard for longer than a primary waits for its copies: those are behind, and
+    /// may be all that is left of a partition. Everyone runs until then, and is known to.
+    fn crash_of_one_unheard(&mut self) -> bool {
+        let Some(victim) = (!self.shape.gossip).then(|| self.out()).flatten() else { return false };
+        let others: Vec<usize> = self.alive().into_iter().filter(|other| *other != victim).collect();
+        // Most still hear it, so it keeps its lease.
+        let most = others.len() / 2;
+        let from = self.rng.random_range(0..others.len().max(1));
+        let unheard = others.iter().cycle().skip(from).take(self.rng.random_range(1..=most.max(1)));
+        let pairs: Vec<_> = unheard.flat_map(|other| [(victim, *other), (*other, victim)]).collect();
+        for (from, to) in &pairs {
+            self.network.block(*from, *to);
+        }
+        self.note(|| format!("nothing gets through, and nobody notices: {pairs:?}"));
+        // Beyond five times the suspicion time a member that is silent counts as down without a verdict.
+        let cut = self.rng.random_range(900..1800);
+        self.faults.plans.push(Plan::Heal(self.now + cut, pairs));
+        let life = if self.rng.random_bool(0.5) { 900..cut + 1 } else { cut..cut + 600 };
+        let life = self.rng.random_range(life);
+        self.faults.plans.push(Plan::Die(self.now + life, victim));
+        true
     }
 
     /// Copies move at the same time, in half of the cases. Whether what was to happen has.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) promotions: u64,
+    pub(crate) eligible_promoted: u64,
     pub(crate) refused_epochs: u64,
     pub(crate) rival_proposals: u64,
     pub(crate) resyncs: u64,
@@ -27,6 +28,7 @@ pub(crate) struct Figures {
 impl Figures {
     pub(crate) fn add(&mut self, other: &Self) {
         self.promotions += other.promotions;
+        self.eligible_promoted += other.eligible_promoted;
         self.refused_epochs += other.refused_epochs;
         self.rival_proposals += other.rival_proposals;
         self.resyncs += other.resyncs;
@@ -51,9 +53,10 @@ impl Figures {
     }
 
     /// What a run must have seen, or it has proved nothing.
-    pub(crate) fn required(&self) -> [(&'static str, u64); 7] {
+    pub(crate) fn required(&self) -> [(&'static str, u64); 8] {
         [
             ("promotions", self.promotions),
+            ("promotions of eligible copies", self.eligible_promoted),
             ("refused older epochs", self.refused_epochs),
             ("two proposals for one table", self.rival_proposals),
             ("resyncs", self.resyncs),

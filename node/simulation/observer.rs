@@ -9,7 +9,7 @@ use mizuya_node::logic::{
     cluster::{
         member::{Generation, State},
         message::{Forwarded, Message},
-        table::{Epoch, PartitionEpoch, Table},
+        table::{Epoch, Mark, PartitionEpoch, Table},
     },
     commands::{self, Access},
 };
@@ -18,7 +18,10 @@ use crate::{
     cluster::Process,
     figures::Figures,
     invariants::{
-        Finding, no_acknowledged_write_lost, one_primary_an_epoch::Speakers, planned_moves_lose_nothing,
+        Finding,
+        no_acknowledged_write_lost::{self, Keepers},
+        one_primary_an_epoch::Speakers,
+        planned_moves_lose_nothing,
         predecessor_is_silent::Answers,
     },
     shape::Class,
@@ -31,6 +34,7 @@ const RECENT: usize = 3;
 pub(crate) struct Observer {
     newest: Option<Arc<Table>>,
     speakers: Speakers,
+    keepers: Keepers,
     answers: Answers,
     /// Forwards under way, by who asked and its number: partition, and whether it writes.
     forwards: BTreeMap<(usize, u64), (usize, bool)>,
@@ -96,6 +100,7 @@ impl Observer {
 
     /// A node acknowledges a write that it has executed.
     pub(crate) fn acknowledges(&mut self, process: &Process, partition: usize) -> Option<Finding> {
+        self.keepers.acknowledged(partition);
         let routing = process.node.routing();
         let table = routing.table.as_ref()?;
         let assignment = &table.partitions[partition];
@@ -143,6 +148,7 @@ impl Observer {
             .collect();
         figures.emptied += emptied.len() as u64;
         let first = emptied.first().copied();
+        let given_up = self.keepers.follow(table, &emptied).filter(|_| !self.amnesia);
         self.emptied.extend(emptied);
         let lost = first.filter(|_| !self.amnesia).and_then(|partition| match class {
             Class::Moves => Some(planned_moves_lose_nothing::check_emptied(table.epoch.counter, partition)),
@@ -150,7 +156,7 @@ impl Observer {
             Class::Beyond | Class::Divided => None,
         });
         self.ended(alive, class);
-        lost
+        lost.or(given_up)
     }
 
     fn count(before: &Table, table: &Table, figures: &mut Figures) {
@@ -158,6 +164,8 @@ impl Observer {
             let dead = former.primary().is_some_and(|id| !table.is_live(id));
             let follows = now.primary().is_some_and(|id| former.in_sync().skip(1).any(|copy| copy == id));
             figures.promotions += u64::from(dead && follows);
+            let eligible = former.copies.iter().filter(|copy| copy.mark == Mark::Eligible).map(|copy| copy.member);
+            figures.eligible_promoted += u64::from(eligible.into_iter().any(|id| now.primary() == Some(id)));
         }
         for member in &table.members {
             let was = before.member(member.id).map(|member| member.state);

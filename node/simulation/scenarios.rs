@@ -1,11 +1,18 @@
 //! One story each.
 
-use mizuya_node::logic::cluster::member::{Intent, State};
-use mizuya_node::logic::cluster::message::Change;
-use mizuya_node::logic::cluster::table::Live;
+use bytes::Bytes;
+use mizuya_node::logic::{
+    cluster::{
+        member::{Intent, State},
+        message::Change,
+        table::Live,
+    },
+    keyspace::{Partition, partition_of},
+    node::{Effects, Ticket},
+};
 use mizuya_wire::quorum::MemberQuorum;
 
-use crate::cluster::{Cluster, PARTITIONS, name};
+use crate::cluster::{Cluster, PARTITIONS, name, number};
 use crate::shape::Shape;
 
 impl Cluster {
@@ -196,6 +203,90 @@ fn a_former_primary_that_hears_of_it_late_is_waited_for() {
     cluster.load(false);
     cluster.run(1000);
     cluster.is_fine();
+}
+
+/// A primary and its copy do not hear each other, so the copy is taken out of sync. Then the primary ends.
+#[test]
+fn a_copy_that_its_primary_could_not_reach_goes_on_with_all_that_was_acknowledged() {
+    for partition in 0..usize::from(PARTITIONS) {
+        let mut cluster = Cluster::settled(Shape { write_quorum: 2, ..Shape::THREE }, 50 + partition as u64);
+        cluster.load(true);
+        cluster.run(1000);
+        let (primary, other) = holders(&cluster, partition);
+        for (from, to) in [(primary, other), (other, primary)] {
+            cluster.network.block(from, to);
+        }
+        write(&mut cluster, primary, partition);
+        cluster.within("the copy is out of sync", 10_000, |c| is_alone(c, partition));
+        cluster.run(300);
+        cluster.crash(primary);
+        for (from, to) in [(primary, other), (other, primary)] {
+            cluster.unblock(from, to);
+        }
+        cluster.run(3000);
+        cluster.start(primary);
+        cluster.within("copies are rebuilt", 30_000, Cluster::is_quiet);
+        cluster.is_fine();
+        assert_eq!(cluster.figures.emptied, 0, "{}", cluster.trace.text());
+        assert!(cluster.figures.eligible_promoted > 0, "{}", cluster.trace.text());
+    }
+}
+
+#[test]
+fn a_copy_that_writes_no_longer_wait_for_is_not_promoted() {
+    for partition in 0..usize::from(PARTITIONS) {
+        let mut cluster = Cluster::settled(Shape { write_quorum: 2, ..Shape::THREE }, 60 + partition as u64);
+        cluster.load(true);
+        cluster.run(1000);
+        let (primary, other) = holders(&cluster, partition);
+        for (from, to) in [(primary, other), (other, primary)] {
+            cluster.network.block(from, to);
+        }
+        write(&mut cluster, primary, partition);
+        cluster.within("the copy is out of sync", 10_000, |c| is_alone(c, partition));
+        let live =
+            Live { generation: 10, factor: 2, read_quorum: 1, write_quorum: 1, member_quorum: MemberQuorum::Auto };
+        cluster.change(other, Change::Settings(live));
+        cluster.within("the primary alone is enough", 5000, |c| {
+            let table = c.node(primary).and_then(|node| node.routing().table.clone());
+            table.is_some_and(|table| table.live == live)
+        });
+        cluster.run(8000);
+        cluster.crash(primary);
+        for (from, to) in [(primary, other), (other, primary)] {
+            cluster.unblock(from, to);
+        }
+        cluster.run(3000);
+        cluster.start(primary);
+        cluster.within("copies are rebuilt", 30_000, Cluster::is_quiet);
+        cluster.is_fine();
+        assert!(cluster.figures.emptied > 0, "{}", cluster.trace.text());
+    }
+}
+
+/// Has a member execute a write of which no client knows.
+fn write(cluster: &mut Cluster, place: usize, partition: usize) {
+    let keys = (0..).map(|number| Bytes::from(format!("unknown:{number}")));
+    let key = keys.into_iter().find(|key| partition_of(key, PARTITIONS).index() == partition).expect("a key");
+    let words = [Bytes::from_static(b"SET"), key, Bytes::from_static(b"value")];
+    let (clock, mut effects) = (cluster.clock(place), Effects::default());
+    let ticket = Ticket { connection: place as u64, request: u64::MAX, part: 0 };
+    let node = cluster.node(place).expect("it runs");
+    node.submit(ticket, Partition(partition as u16), &words, clock, 1, &mut effects);
+    cluster.carry_out(place, effects);
+}
+
+/// Where a partition's primary and its copy are.
+fn holders(cluster: &Cluster, partition: usize) -> (usize, usize) {
+    let table = cluster.table().expect("a table");
+    let copies = &table.partitions[partition].copies;
+    let place = |at: usize| table.member(copies[at].member).map(|member| number(&member.name)).expect("a member");
+    (place(0), place(1))
+}
+
+/// Whether only the primary of a partition is in sync.
+fn is_alone(cluster: &Cluster, partition: usize) -> bool {
+    cluster.table().is_some_and(|table| table.partitions[partition].in_sync().count() == 1)
 }
 
 #[test]

@@ -324,6 +324,99 @@ fn the_snapshot_of_another_cluster_is_not_served() {
     assert_eq!(keys(&cluster), 0, "{}", cluster.trace.text());
 }
 
+/// A member leaves with a final snapshot, the others go on without it and end without one.
+fn others_go_on_and_crash(cluster: &mut Cluster, left: usize) {
+    leave(cluster, left);
+    cluster.load(true);
+    cluster.run(400);
+    for place in cluster.alive() {
+        cluster.crash(place);
+    }
+    cluster.load(false);
+}
+
+#[test]
+fn what_was_final_before_others_went_on_does_not_come_back() {
+    for seed in 0..12 {
+        let mut cluster = with_volumes(Class::Beyond, Shape::THREE, seed, Restore::Strict);
+        load_for(&mut cluster, 1000);
+        others_go_on_and_crash(&mut cluster, seed as usize % 3);
+        all_start(&mut cluster, 0..3);
+        is_fine(&mut cluster, seed);
+    }
+}
+
+#[test]
+fn a_table_that_writes_rest_on_is_remembered_however_slow_volumes_are() {
+    for seed in 0..12 {
+        let mut cluster = with_volumes(Class::Beyond, Shape::THREE, seed, Restore::Strict);
+        load_for(&mut cluster, 1000);
+        let left = seed as usize % 3;
+        cluster.leave(left, Intent::Restart);
+        within(&mut cluster, "primaries are handed over", 20_000, |c| {
+            c.node(left).is_some_and(|node| node.leave_progress().drained)
+        });
+        // The table without it takes its time.
+        cluster.disks.slowest = 2500;
+        cluster.finish_leave(left);
+        within(&mut cluster, "it is out", 20_000, |c| c.node(left).is_some_and(|node| node.leave_progress().gone));
+        cluster.disks.slowest = 5;
+        cluster.end_in_order(left);
+        within(&mut cluster, "it has ended", 5000, |c| c.node(left).is_none());
+        cluster.load(true);
+        cluster.run(300);
+        for place in cluster.alive() {
+            cluster.crash(place);
+        }
+        cluster.load(false);
+        cluster.disks.slowest = 20;
+        all_start(&mut cluster, 0..3);
+        is_fine(&mut cluster, seed);
+    }
+}
+
+#[test]
+fn where_losses_are_allowed_the_newest_snapshot_comes_back() {
+    for seed in 0..4 {
+        let mut cluster = with_volumes(Class::Beyond, Shape::THREE, seed, Restore::Lossy);
+        fill(&mut cluster, 0..100, "1");
+        periodic(&mut cluster);
+        fill(&mut cluster, 100..200, "2");
+        // Each partition is on one of these two, and maybe on the third.
+        for place in 0..2 {
+            cluster.begin_snapshot(place, false);
+        }
+        cluster.run(300);
+        for place in 0..3 {
+            cluster.crash(place);
+        }
+        all_start(&mut cluster, 0..3);
+        assert_eq!(keys(&cluster), 200, "SEED {seed}\n{}", cluster.trace.text());
+    }
+}
+
+#[test]
+fn a_partition_whose_only_holder_restarts_waits_for_it() {
+    for seed in 0..12 {
+        let shape = Shape { factor: 1, ..Shape::THREE };
+        let mut cluster = with_volumes(Class::Beyond, shape, seed, Restore::Strict);
+        load_for(&mut cluster, 1000);
+        // It is not given the time to hand anything over.
+        let left = seed as usize % 3;
+        cluster.leave(left, Intent::Restart);
+        cluster.finish_leave(left);
+        within(&mut cluster, "it is out", 5000, |c| c.node(left).is_some_and(|node| node.leave_progress().gone));
+        cluster.end_in_order(left);
+        within(&mut cluster, "it has ended", 5000, |c| c.node(left).is_none());
+        cluster.run(5000);
+        cluster.start(left);
+        within(&mut cluster, "it is whole again", 30_000, Cluster::is_quiet);
+        load_for(&mut cluster, 500);
+        is_fine(&mut cluster, seed);
+        assert_eq!(cluster.figures.emptied, 0, "SEED {seed}\n{}", cluster.trace.text());
+    }
+}
+
 /// Histories of every fault, with volumes that are slow at times.
 #[test]
 fn histories_with_volumes_hold() {

@@ -12,7 +12,7 @@ fn short(cluster: &Cluster) -> Option<String> {
     let Some(table) = cluster.table() else { return Some("there is no table".to_owned()) };
     let copies = (cluster.shape.factor as usize).min(table.live().count());
     let whole = |a: &Assignment| {
-        a.copies.len() == copies && a.copies.iter().all(|copy| copy.in_sync && table.is_live(copy.member))
+        a.copies.len() == copies && a.copies.iter().all(|copy| copy.in_sync() && table.is_live(copy.member))
     };
     let short = table.partitions.iter().position(|assignment| !whole(assignment))?;
     Some(format!("partition {short}: {:?}", table.partitions[short]))

@@ -36,7 +36,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "building_copies_count_for_w",
         "cluster/replica/primary.rs",
-        ("filter(|copy| copy.in_sync && copy.has(sequence)).count()", "filter(|copy| copy.has(sequence)).count()"),
+        ("filter(|copy| copy.in_sync() && copy.has(sequence)).count()", "filter(|copy| copy.has(sequence)).count()"),
         no_acknowledged_write_lost::NAME,
     ),
     mutant(
@@ -48,8 +48,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "syncing_copy_promoted",
         "cluster/next_table.rs",
-        (".filter(|at| assignment.copies[*at].in_sync)", ".filter(|at| assignment.copies[*at].since > 0)"),
+        (".filter(|at| assignment.copies[*at].has_all())", ".filter(|at| assignment.copies[*at].since > 0)"),
         no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
+        "eligible_copy_not_promoted",
+        "cluster/next_table.rs",
+        (".filter(|at| assignment.copies[*at].has_all())", ".filter(|at| assignment.copies[*at].in_sync())"),
+        "scenarios::a_copy_that_its_primary_could_not_reach_goes_on_with_all_that_was_acknowledged",
+    ),
+    mutant(
+        "eligibility_never_ends",
+        "cluster/next_table.rs",
+        (".zip(acknowledges).filter(|(_, yes)| *yes)", ".zip(acknowledges).filter(|(_, yes)| *yes && needed == 0)"),
+        "scenarios::a_copy_that_writes_no_longer_wait_for_is_not_promoted",
     ),
     mutant(
         "cut_off_primary_calls_copies_silent",
@@ -71,7 +83,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "cluster/replica/following.rs",
         (
             "let follows = starts == self.last || (starts.sequence < self.last.sequence && self.overlaps(&append));",
-            "let follows = starts.sequence < u64::MAX || self.overlaps(&append);\n        self.last.sequence = self.last.sequence.max(starts.sequence);",
+            "let follows = starts.sequence < u64::MAX || self.overlaps(&append);\n        if starts.sequence > self.last.sequence {\n            self.restart_log(starts);\n        }",
         ),
         copies_are_equal::NAME,
     ),
@@ -283,6 +295,30 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ),
         "volumes::what_was_deleted_while_a_node_was_away_does_not_come_back_with_it",
     ),
+    mutant(
+        "table_confirmed_before_it_is_on_disk",
+        "node/volume.rs",
+        ("self.works && self.writing.is_some()", "self.works && self.writing.is_some() && self.asked == 0"),
+        "volumes::a_table_that_writes_rest_on_is_remembered_however_slow_volumes_are",
+    ),
+    mutant(
+        "snapshot_of_a_copy_that_had_been_left_out_is_final",
+        "cluster/next_table.rs",
+        ("kept.final_of.is_some_and(|id| last.iter().any(|copy| copy.member == id))", "kept.final_of.is_some()"),
+        "volumes::what_was_final_before_others_went_on_does_not_come_back",
+    ),
+    mutant(
+        "lowest_snapshot_taken",
+        "cluster/next_table.rs",
+        ("keepers.max_by_key(|(_, kept)| kept.last)", "keepers.min_by_key(|(_, kept)| kept.last)"),
+        "volumes::where_losses_are_allowed_the_newest_snapshot_comes_back",
+    ),
+    mutant(
+        "not_everyone_waited_for",
+        "cluster/next_table.rs",
+        ("None if away => Source::Wait,", "None if away && self.counter == 0 => Source::Wait,"),
+        "volumes::a_partition_whose_only_holder_restarts_waits_for_it",
+    ),
 ];
 
 /// Wrong versions that no history of the default run tells from the right one, and why, as far as is known. Only
@@ -296,6 +332,27 @@ pub(crate) const NOT_TOLD_APART: &[(Mutant, &str)] = &[
             copies_are_equal::NAME,
         ),
         "rare: a primary would have to end between the table and the last chunk",
+    ),
+    (
+        mutant(
+            "eligible_copy_emptied",
+            "cluster/replica/following.rs",
+            (
+                "following.mark == Mark::Eligible && !self.store.is_empty()",
+                "following.mark == Mark::Eligible && self.store.len() > usize::MAX / 2",
+            ),
+            no_acknowledged_write_lost::NAME,
+        ),
+        "rare: its primary must be sending it a first chunk at that moment; a test of the copy alone tells it apart",
+    ),
+    (
+        mutant(
+            "half_built_successor_keeps_its_version",
+            "cluster/replica/orders.rs",
+            ("            && following.mark != Mark::InSync\n", "            && following.mark == Mark::InSync\n"),
+            copies_are_equal::NAME,
+        ),
+        "rare: another copy must be at the very version at which it is half built; a test of the copy alone tells it apart",
     ),
     (
         mutant(
@@ -365,42 +422,6 @@ pub(crate) const NOT_TOLD_APART: &[(Mutant, &str)] = &[
             no_acknowledged_write_lost::NAME,
         ),
         "second line: nobody is called down who was heard within the suspicion time",
-    ),
-    (
-        mutant(
-            "table_confirmed_before_it_is_on_disk",
-            "node/volume.rs",
-            ("self.works && self.writing.is_some()", "self.works && self.writing.is_some() && self.asked == 0"),
-            "volumes::after_a_power_cut_at_any_write_nothing_old_comes_back",
-        ),
-        "open: no story of volumes tells it apart yet",
-    ),
-    (
-        mutant(
-            "snapshot_of_a_copy_that_had_been_left_out_is_final",
-            "cluster/next_table.rs",
-            ("kept.final_of.is_some_and(|id| last.iter().any(|copy| copy.member == id))", "kept.final_of.is_some()"),
-            "volumes::what_was_deleted_while_a_node_was_away_does_not_come_back_with_it",
-        ),
-        "open: no story of volumes tells it apart yet",
-    ),
-    (
-        mutant(
-            "lowest_snapshot_taken",
-            "cluster/next_table.rs",
-            ("keepers.max_by_key(|(_, kept)| kept.last)", "keepers.min_by_key(|(_, kept)| kept.last)"),
-            "volumes::after_a_power_cut_at_any_write_nothing_old_comes_back",
-        ),
-        "open: no story of volumes tells it apart yet",
-    ),
-    (
-        mutant(
-            "not_everyone_waited_for",
-            "cluster/next_table.rs",
-            ("None if away => Source::Wait,", "None if away && self.counter == 0 => Source::Wait,"),
-            "volumes::all_nodes_down_at_once_come_back_with_all_that_was_acknowledged",
-        ),
-        "open: no story of volumes tells it apart yet",
     ),
     (
         mutant(

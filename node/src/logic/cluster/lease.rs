@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::logic::cluster::{
         member::{Intent, MemberId},
-        table::{Assignment, ClusterId, Copy, Live, PartitionEpoch},
+        table::{Assignment, ClusterId, Copy, Live, Mark, PartitionEpoch},
     };
 
     const LEASE: Duration = Duration::from_millis(800);
@@ -168,7 +168,7 @@ mod tests {
             peer_port: 3322,
             zone: String::new(),
         };
-        let copy = Copy { member: MemberId(2), in_sync: true, since: 1 };
+        let copy = Copy { member: MemberId(2), mark: Mark::InSync, since: 1 };
         Table {
             cluster: ClusterId(1),
             epoch: Epoch::default(),

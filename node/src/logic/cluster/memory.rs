@@ -33,7 +33,8 @@ pub struct Kept {
     pub partition: Partition,
     /// The last change that is in it.
     pub last: Version,
-    /// The member whose in-sync copy it was, if nothing was confirmed or acknowledged on that copy afterwards (rule S1).
+    /// The member whose copy it was, in sync or eligible, if nothing was confirmed or acknowledged on it afterwards (rule
+    /// S1).
     pub final_of: Option<MemberId>,
 }
 

@@ -102,8 +102,18 @@ pub enum Change {
     Settings(Live),
     /// A primary says that a copy has confirmed every acknowledged write (rule W2).
     CopyInSync(Claim),
-    /// A primary says that a copy is silent or diverged and must not count as in sync.
-    CopyLost(Claim),
+    /// A primary says that a copy must not count as in sync, and why.
+    CopyLost(Claim, Lost),
+}
+
+/// Why a copy must not count as in sync. The higher one holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lost {
+    /// It was silent, or has a tail of its own. What was acknowledged while it counted it has.
+    Unheard,
+    /// Its entries differ from the primary's, or it lacks some (rule W6); or it may have some of before the partition began
+    /// anew.
+    Unfit,
 }
 
 /// Which copy a primary speaks of.

@@ -2,6 +2,7 @@
 //! observed (rules T3, T6, T7, T9, L1, W2).
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -9,9 +10,9 @@ use std::{
 use super::{
     member::{Generation, Intent, Member, MemberId, MemberName, State},
     memory::{Keeps, Kept},
-    message::Claim,
+    message::{Claim, Lost},
     placement::{Seat, Target, place},
-    table::{Assignment, Copy, Live, PartitionEpoch, Table},
+    table::{Assignment, Copy, Live, Mark, PartitionEpoch, Table},
 };
 use crate::logic::keyspace::Partition;
 
@@ -53,7 +54,7 @@ pub struct Wishes {
     /// Copies that have become in sync.
     pub in_sync: BTreeSet<Claim>,
     /// Copies that must no longer count as in sync.
-    pub lost: BTreeSet<Claim>,
+    pub lost: BTreeMap<Claim, Lost>,
     /// New starts that consent to no table yet, because a lease that their former ones confirmed may still run (rule W7).
     /// A primary that were handed to one would be held until then.
     pub young: BTreeSet<MemberId>,
@@ -116,6 +117,7 @@ pub fn next_table(base: &Table, wishes: &Wishes, counter: u64, known: Known) -> 
         next.change_settings(wishes);
         next.move_towards_target(wishes.restoring.as_ref());
     }
+    next.end_eligibility();
     let unchanged = Table { epoch: base.epoch, partitions: next.table.partitions.clone(), ..next.table.clone() };
     let only_settled =
         unchanged.partitions.iter().zip(&base.partitions).all(|(a, b)| a.copies == b.copies && a.epoch == b.epoch)
@@ -132,7 +134,7 @@ pub fn first_table(mut table: Table) -> Table {
     let target = place(&seats, &table.partitions, table.live.factor, table.hash_seed);
     let counter = table.epoch.counter;
     for (assignment, members) in table.partitions.iter_mut().zip(target.copies) {
-        let copies = members.into_iter().map(|member| Copy { member, in_sync: true, since: counter }).collect();
+        let copies = members.into_iter().map(|member| Copy { member, mark: Mark::InSync, since: counter }).collect();
         *assignment = Assignment { epoch: PartitionEpoch(counter), copies, from: None };
     }
     table
@@ -238,7 +240,7 @@ impl Next<'_> {
         matches!(self.state(id), Some(State::Leaving(_)))
     }
 
-    /// Copies of members that do not run go; an in-sync copy takes the place of a lost primary.
+    /// Copies of members that do not run go; an in-sync copy takes the place of a lost primary, or an eligible one.
     fn drop_the_dead(&mut self) {
         let live: BTreeSet<MemberId> = self.table.live().map(|member| member.id).collect();
         let leaving: BTreeSet<MemberId> = live.iter().copied().filter(|id| self.is_leaving(*id)).collect();
@@ -246,21 +248,27 @@ impl Next<'_> {
         for assignment in &mut self.table.partitions {
             let before = assignment.primary();
             assignment.from = assignment.from.filter(|from| live.contains(from));
-            let last = assignment.copies.iter().filter(|copy| copy.in_sync).copied().collect();
+            let last = assignment.copies.iter().filter(|copy| copy.has_all()).copied().collect();
             assignment.copies.retain(|copy| live.contains(&copy.member));
             if assignment.primary() == before {
                 continue;
             }
-            // A copy that stays goes before one that leaves.
+            // Who is in sync has all that was read too. A copy that stays goes before one that leaves, and of those that
+            // are eligible the one that was in sync last heard the most.
+            let place = |copy: &Copy| {
+                let eligible = (copy.mark == Mark::Eligible).then_some(Reverse(copy.since));
+                (eligible.is_some(), leaving.contains(&copy.member), eligible)
+            };
             let successor = (0..assignment.copies.len())
-                .filter(|at| assignment.copies[*at].in_sync)
-                .min_by_key(|at| leaving.contains(&assignment.copies[*at].member));
+                .filter(|at| assignment.copies[*at].has_all())
+                .min_by_key(|at| place(&assignment.copies[*at]));
             let Some(at) = successor else {
-                // No in-sync copy is left: what the others have must not be served (rule W2). Whose were the last ones
-                // stays written down: their snapshots may have them (rule S1).
+                // No copy with every acknowledged write is left: what the others have must not be served (rule W2). Whose
+                // were the last ones stays written down: their snapshots may have them (rule S1).
                 assignment.copies = last;
                 continue;
             };
+            assignment.copies[at].mark = Mark::InSync;
             assignment.copies[..=at].rotate_right(1);
             if assignment.from == assignment.primary() {
                 assignment.from = None;
@@ -272,13 +280,28 @@ impl Next<'_> {
     fn apply_claims(&mut self, wishes: &Wishes) {
         for claim in &wishes.in_sync {
             if let Some(copy) = self.claimed(claim) {
-                copy.in_sync = true;
+                copy.mark = Mark::InSync;
             }
         }
         let counter = self.counter;
-        for claim in &wishes.lost {
+        for (claim, lost) in &wishes.lost {
             if let Some(copy) = self.claimed(claim) {
-                *copy = Copy { in_sync: false, since: counter, ..*copy };
+                let mark = if copy.has_all() && *lost == Lost::Unheard { Mark::Eligible } else { Mark::Building };
+                *copy = Copy { mark, since: counter, ..*copy };
+            }
+        }
+    }
+
+    /// Where enough copies are in sync for a write to be acknowledged, those that are not in sync may come to lack one
+    /// (rule W2). A partition that has nobody acknowledges nothing.
+    fn end_eligibility(&mut self) {
+        let table = &self.table;
+        let needed = table.live.write_quorum as usize;
+        let acknowledges: Vec<bool> =
+            table.partitions.iter().map(|assignment| table.running(assignment).count() >= needed).collect();
+        for (assignment, _) in self.table.partitions.iter_mut().zip(acknowledges).filter(|(_, yes)| *yes) {
+            for copy in assignment.copies.iter_mut().filter(|copy| copy.mark == Mark::Eligible) {
+                copy.mark = Mark::Building;
             }
         }
     }
@@ -321,7 +344,7 @@ impl Next<'_> {
         let away = self.table.in_state(State::Away).next().is_some();
         let mut builds: BTreeMap<MemberId, usize> = BTreeMap::new();
         for copy in self.table.partitions.iter().flat_map(|assignment| &assignment.copies) {
-            *builds.entry(copy.member).or_default() += usize::from(!copy.in_sync);
+            *builds.entry(copy.member).or_default() += usize::from(!copy.in_sync());
         }
         let mut handovers = 0;
         for (partition, wanted) in target.copies.into_iter().enumerate() {
@@ -410,14 +433,14 @@ impl Next<'_> {
                 let assignment = &mut self.table.partitions[partition];
                 // It is no new copy: what it has goes on.
                 let since = assignment.copies.first().map_or(0, |copy| copy.since);
-                assignment.copies = vec![Copy { member, in_sync: true, since }];
+                assignment.copies = vec![Copy { member, mark: Mark::InSync, since }];
                 assignment.epoch = PartitionEpoch(self.counter);
             }
         }
     }
 
-    /// Who has the last state of a partition: of the final snapshots of those whose copies were in sync last, the one
-    /// with the highest version. Each of them has every acknowledged write.
+    /// Who has the last state of a partition: of the final snapshots of those whose copies were in sync or eligible last,
+    /// the one with the highest version. Each of them has every acknowledged write.
     fn source(&self, partition: usize, restoring: Option<&Restoring>) -> Source {
         let last = &self.table.partitions[partition].copies;
         let Some(restoring) = restoring.filter(|_| !last.is_empty()) else { return Source::Nobody };
@@ -452,7 +475,8 @@ impl Next<'_> {
         let live: Vec<MemberId> = wanted.iter().copied().filter(|id| self.table.is_live(*id)).collect();
         let assignment = &mut self.table.partitions[partition];
         // Nothing is stored anywhere, so every copy is in sync with nothing.
-        assignment.copies = live.into_iter().map(|member| Copy { member, in_sync: true, since: counter }).collect();
+        assignment.copies =
+            live.into_iter().map(|member| Copy { member, mark: Mark::InSync, since: counter }).collect();
         assignment.epoch = PartitionEpoch(counter);
     }
 
@@ -473,7 +497,7 @@ impl Next<'_> {
                 continue;
             }
             *building += 1;
-            let copy = Copy { member: *id, in_sync: false, since: self.counter };
+            let copy = Copy { member: *id, mark: Mark::Building, since: self.counter };
             self.table.partitions[partition].copies.push(copy);
         }
     }

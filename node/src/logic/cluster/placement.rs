@@ -160,7 +160,7 @@ fn grades(seats: &[Seat<'_>], current: &[Assignment]) -> Vec<Grade> {
     for (assignment, row) in current.iter().zip(grades.chunks_exact_mut(seats.len())) {
         for (place, copy) in assignment.copies.iter().enumerate().rev() {
             let Ok(seat) = seats.binary_search_by_key(&copy.member, |seat| seat.id) else { continue };
-            row[seat] = match copy.in_sync {
+            row[seat] = match copy.in_sync() {
                 _ if place == 0 => Grade::Primary,
                 true => Grade::InSync,
                 false => Grade::Syncing,
@@ -473,7 +473,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::logic::cluster::table::Copy;
+    use crate::logic::cluster::table::{Copy, Mark};
 
     const SEED: u64 = 7;
 
@@ -586,7 +586,8 @@ mod tests {
     }
 
     fn assignment(copies: &[(u32, bool)]) -> Assignment {
-        let copy = |&(id, in_sync)| Copy { member: MemberId(id), in_sync, since: 0 };
+        let mark = |in_sync| if in_sync { Mark::InSync } else { Mark::Building };
+        let copy = |&(id, in_sync)| Copy { member: MemberId(id), mark: mark(in_sync), since: 0 };
         Assignment { copies: copies.iter().map(copy).collect(), ..Assignment::default() }
     }
 
@@ -735,7 +736,7 @@ mod tests {
                 match row.copies.iter().position(|copy| copy.member == holder) {
                     None => moves += 1,
                     Some(0) => {}
-                    Some(at) => choice += if row.copies[at].in_sync { 2 } else { 3 },
+                    Some(at) => choice += if row.copies[at].in_sync() { 2 } else { 3 },
                 }
             }
         }
@@ -751,7 +752,7 @@ mod tests {
         for (row, &primary) in cluster.table.iter().zip(primaries) {
             match row.copies.iter().position(|copy| copy.member == primary) {
                 Some(0) => {}
-                Some(at) if row.copies[at].in_sync => handovers += 1,
+                Some(at) if row.copies[at].in_sync() => handovers += 1,
                 Some(_) => to_fill += 1,
                 None => to_fill += 2,
             }
@@ -806,7 +807,8 @@ mod tests {
             for ((row, wanted), (begun, in_sync)) in cluster.table.iter_mut().zip(&target.copies).zip(done) {
                 for &member in wanted.iter().filter(|_| begun) {
                     if !row.holds(member) {
-                        row.copies.push(Copy { member, in_sync, since: 0 });
+                        let mark = if in_sync { Mark::InSync } else { Mark::Building };
+                        row.copies.push(Copy { member, mark, since: 0 });
                         missing -= 1;
                     }
                 }

@@ -31,16 +31,40 @@ pub struct Version {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClusterId(pub u128);
 
+/// What is known of a copy (rule W2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It has confirmed every acknowledged write, and each further one waits for it.
+    InSync,
+    /// It was in sync, and since it no longer is there have been too few copies in sync for any write to be
+    /// acknowledged: it has every acknowledged one, and is promoted when no copy in sync is left.
+    Eligible,
+    /// It may lack some.
+    Building,
+}
+
 /// One copy of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copy {
     /// Who holds it.
     pub member: MemberId,
-    /// It has confirmed every acknowledged write (rule W2). Always true for the first copy, the primary.
-    pub in_sync: bool,
+    /// What is known of it. The first copy, the primary, is in sync.
+    pub mark: Mark,
     /// Counter of the table that added this copy or took its in-sync mark away. A primary's claim about a copy names
     /// it, so that a late claim about an earlier copy on the same member is void.
     pub since: u64,
+}
+
+impl Copy {
+    /// Whether each write waits for it.
+    pub fn in_sync(&self) -> bool {
+        self.mark == Mark::InSync
+    }
+
+    /// Whether it has every acknowledged write.
+    pub fn has_all(&self) -> bool {
+        matches!(self.mark, Mark::InSync | Mark::Eligible)
+    }
 }
 
 /// Who holds one partition.
@@ -67,7 +91,7 @@ impl Assignment {
 
     /// The members whose copies are in sync, the primary first.
     pub fn in_sync(&self) -> impl Iterator<Item = MemberId> + '_ {
-        self.copies.iter().filter(|copy| copy.in_sync).map(|copy| copy.member)
+        self.copies.iter().filter(|copy| copy.in_sync()).map(|copy| copy.member)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::logic::cluster::{
     bootstrap::{Heard, PROTOCOL, mismatch, replaces},
     lease::Pulses,
     member::{Intent, Member, MemberId, State},
-    message::{Change, Claim, Hello, Refusal, Totals},
+    message::{Change, Claim, Hello, Lost, Refusal, Totals},
     next_table::{Joiner, Wishes},
     proposer::{HandedOver, Proposer, Replaced},
     table::{Epoch, Live, Table},
@@ -100,7 +100,7 @@ struct Remembered {
     forget: BTreeMap<MemberName, Millis>,
     live: Option<Live>,
     in_sync: BTreeMap<Claim, Millis>,
-    lost: BTreeMap<Claim, Millis>,
+    lost: BTreeMap<Claim, (Lost, Millis)>,
 }
 
 impl Control {
@@ -210,8 +210,9 @@ impl Control {
             Change::CopyInSync(claim) if wishes.in_sync.len() < MAX_WISHES => {
                 wishes.in_sync.insert(claim, until);
             }
-            Change::CopyLost(claim) if wishes.lost.len() < MAX_WISHES => {
-                wishes.lost.insert(claim, until);
+            Change::CopyLost(claim, lost) if wishes.lost.len() < MAX_WISHES => {
+                let known = wishes.lost.get(&claim).map_or(lost, |(known, _)| *known);
+                wishes.lost.insert(claim, (lost.max(known), until));
             }
             _ => {}
         }
@@ -223,7 +224,7 @@ impl Remembered {
         self.states.retain(|_, (_, until)| now < *until);
         self.forget.retain(|_, until| now < *until);
         self.in_sync.retain(|_, until| now < *until);
-        self.lost.retain(|_, until| now < *until);
+        self.lost.retain(|_, (_, until)| now < *until);
     }
 }
 
@@ -504,7 +505,7 @@ impl Node {
             forget: remembered.forget.keys().cloned().collect(),
             live: remembered.live,
             in_sync: remembered.in_sync.keys().copied().collect(),
-            lost: remembered.lost.keys().copied().collect(),
+            lost: remembered.lost.iter().map(|(claim, (lost, _))| (*claim, *lost)).collect(),
             restoring: self.restoring(control, table),
             young: young(control, table, self.config.timing.lease, now),
         }

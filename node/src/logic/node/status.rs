@@ -185,7 +185,8 @@ impl Node {
         reply.partitions_short_of_copies = table.partitions.iter().filter(short).count() as u32;
         reply.partitions_unavailable =
             table.partitions.iter().filter(|a| !a.primary().is_some_and(|id| table.is_live(id))).count() as u32;
-        let moving = table.partitions.iter().filter(|a| a.copies.iter().any(|copy| !copy.in_sync) || a.from.is_some());
+        let moving =
+            table.partitions.iter().filter(|a| a.copies.iter().any(|copy| !copy.in_sync()) || a.from.is_some());
         reply.partitions_moving = moving.count() as u32;
         if let Some(me) = table.named(self.name()) {
             reply.state = state(me.state).into();
@@ -346,7 +347,12 @@ impl Node {
         let partitions = table.partitions.iter().enumerate().map(|(number, assignment)| admin::PartitionOwners {
             partition: number as u32,
             in_sync: assignment.in_sync().filter(|id| table.member(*id).is_some()).map(index).collect(),
-            syncing: assignment.copies.iter().filter(|copy| !copy.in_sync).map(|copy| index(copy.member)).collect(),
+            syncing: assignment
+                .copies
+                .iter()
+                .filter(|copy| !copy.in_sync() && table.member(copy.member).is_some())
+                .map(|copy| index(copy.member))
+                .collect(),
         });
         admin::TableReply {
             epoch: table.epoch.counter,
@@ -373,7 +379,7 @@ fn holdings(table: &Table, id: super::MemberId) -> (u32, u32, u32) {
             held.0 += 1;
         } else if let Some(copy) = assignment.copies.iter().find(|copy| copy.member == id) {
             held.1 += 1;
-            held.2 += u32::from(!copy.in_sync);
+            held.2 += u32::from(!copy.in_sync());
         }
     }
     held

@@ -289,7 +289,8 @@ impl Restored {
     /// `kept` is what waited here before the table, and `former` who held it.
     pub(super) fn count(&mut self, kept: Option<replica::Held>, former: Option<&Assignment>) {
         let Some(kept) = kept else { return };
-        let held = |id: MemberId| former.is_none_or(|former| former.in_sync().any(|holder| holder == id));
+        let held =
+            |id: MemberId| former.is_none_or(|former| former.copies.iter().any(|c| c.has_all() && c.member == id));
         self.partitions += 1;
         self.lossy += u64::from(!kept.final_of.is_some_and(held));
     }

@@ -67,7 +67,7 @@ pub enum Section {
         partition: Partition,
         /// The last change that is in it.
         last: Version,
-        /// The member whose in-sync copy it was, if nothing was confirmed or acknowledged on that copy afterwards
+        /// The member whose copy it was, in sync or eligible, if nothing was confirmed or acknowledged on it afterwards
         /// (rule S1). None: later changes may have been lost with the process.
         final_of: Option<MemberId>,
     },

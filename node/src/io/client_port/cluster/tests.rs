@@ -3,7 +3,7 @@
 use super::*;
 use crate::logic::cluster::{
     member::{Generation, State},
-    table::{Assignment, Copy, Epoch, Live, PartitionEpoch},
+    table::{Assignment, Copy, Epoch, Live, Mark, PartitionEpoch},
 };
 
 fn member(id: u32, name: &str, state: State) -> Member {
@@ -23,7 +23,10 @@ fn table(copies: &[&[(u32, bool)]]) -> Table {
         epoch: PartitionEpoch(1),
         copies: copies
             .iter()
-            .map(|(id, in_sync)| Copy { member: MemberId(*id), in_sync: *in_sync, since: 1 })
+            .map(|(id, in_sync)| {
+                let mark = if *in_sync { Mark::InSync } else { Mark::Building };
+                Copy { member: MemberId(*id), mark, since: 1 }
+            })
             .collect(),
         from: None,
     };

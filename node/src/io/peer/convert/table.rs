@@ -8,8 +8,8 @@ use super::{Malformed, epoch_in, epoch_out, need, partition_in, small, version_i
 use crate::logic::cluster::{
     member::{Generation, Intent, Member, MemberId, MemberName, State},
     memory::{Keeps, Kept, Memory},
-    message::{Change, Claim},
-    table::{Assignment, ClusterId, Copy, Live, PartitionEpoch, Table},
+    message::{Change, Claim, Lost},
+    table::{Assignment, ClusterId, Copy, Live, Mark, PartitionEpoch, Table},
 };
 
 pub(super) fn cluster_out(cluster: ClusterId) -> wire::ClusterId {
@@ -129,7 +129,12 @@ fn state_in(state: i32) -> Result<State, Malformed> {
 }
 
 fn assignment_out(assignment: Assignment) -> wire::Assignment {
-    let copy = |copy: Copy| wire::Copy { member: copy.member.0, in_sync: copy.in_sync, since: copy.since };
+    let copy = |copy: Copy| wire::Copy {
+        member: copy.member.0,
+        in_sync: copy.in_sync(),
+        since: copy.since,
+        eligible: copy.mark == Mark::Eligible,
+    };
     wire::Assignment {
         epoch: assignment.epoch.0,
         copies: assignment.copies.into_iter().map(copy).collect(),
@@ -138,7 +143,12 @@ fn assignment_out(assignment: Assignment) -> wire::Assignment {
 }
 
 fn assignment_in(assignment: wire::Assignment) -> Assignment {
-    let copy = |copy: wire::Copy| Copy { member: MemberId(copy.member), in_sync: copy.in_sync, since: copy.since };
+    let mark = |copy: &wire::Copy| match (copy.in_sync, copy.eligible) {
+        (true, _) => Mark::InSync,
+        (false, true) => Mark::Eligible,
+        (false, false) => Mark::Building,
+    };
+    let copy = |copy: wire::Copy| Copy { member: MemberId(copy.member), mark: mark(&copy), since: copy.since };
     Assignment {
         epoch: PartitionEpoch(assignment.epoch),
         copies: assignment.copies.into_iter().map(copy).collect(),
@@ -175,7 +185,9 @@ pub(super) fn change_out(change: Change) -> wire::Change {
         Change::Forget(member) => Kind::Forget(member.as_str().to_owned()),
         Change::Settings(live) => Kind::Settings(live_out(live)),
         Change::CopyInSync(claim) => Kind::CopyInSync(claim_out(claim)),
-        Change::CopyLost(claim) => Kind::CopyLost(claim_out(claim)),
+        Change::CopyLost(claim, lost) => {
+            Kind::CopyLost(wire::Claim { keeps: lost == Lost::Unheard, ..claim_out(claim) })
+        }
     };
     wire::Change { kind: Some(kind) }
 }
@@ -189,7 +201,10 @@ pub(super) fn change_in(change: wire::Change) -> Result<Option<Change>, Malforme
         Kind::Forget(member) => Change::Forget(MemberName::from(member.as_str())),
         Kind::Settings(live) => Change::Settings(live_in(live)),
         Kind::CopyInSync(claim) => Change::CopyInSync(claim_in(claim)?),
-        Kind::CopyLost(claim) => Change::CopyLost(claim_in(claim)?),
+        Kind::CopyLost(claim) => {
+            let lost = if claim.keeps { Lost::Unheard } else { Lost::Unfit };
+            Change::CopyLost(claim_in(claim)?, lost)
+        }
     }))
 }
 
@@ -199,6 +214,7 @@ fn claim_out(claim: Claim) -> wire::Claim {
         epoch: claim.epoch.0,
         member: claim.member.0,
         since: claim.since,
+        keeps: false,
     }
 }
 

@@ -8,8 +8,8 @@ use crate::logic::{
     cluster::{
         member::{Intent, Member, MemberId, State},
         memory::{Keeps, Kept},
-        message::{Append, Change, Chunk, Claim, Confirm, Digests, Forward, Forwarded, Range, Record},
-        table::{Assignment, ClusterId, Copy, Live, Table},
+        message::{Append, Change, Chunk, Claim, Confirm, Digests, Forward, Forwarded, Lost, Range, Record},
+        table::{Assignment, ClusterId, Copy, Live, Mark, Table},
     },
     store::{Cause, Op},
 };
@@ -129,11 +129,9 @@ fn table() -> impl Strategy<Value = Table> {
             zone: "z".into(),
         },
     );
-    let copy = any::<(u32, bool, u64)>().prop_map(|(member, in_sync, since)| Copy {
-        member: MemberId(member),
-        in_sync,
-        since,
-    });
+    let mark = prop_oneof![Just(Mark::InSync), Just(Mark::Eligible), Just(Mark::Building)];
+    let copy =
+        (any::<(u32, u64)>(), mark).prop_map(|((member, since), mark)| Copy { member: MemberId(member), mark, since });
     let assignment = (any::<u64>(), vec(copy, 0..4), option::of(any::<u32>())).prop_map(|(epoch, copies, from)| {
         Assignment { epoch: PartitionEpoch(epoch), copies, from: from.map(MemberId) }
     });
@@ -160,7 +158,8 @@ fn change() -> impl Strategy<Value = Change> {
         name().prop_map(Change::Forget),
         live().prop_map(Change::Settings),
         claim().prop_map(Change::CopyInSync),
-        claim().prop_map(Change::CopyLost),
+        claim().prop_map(|claim| Change::CopyLost(claim, Lost::Unheard)),
+        claim().prop_map(|claim| Change::CopyLost(claim, Lost::Unfit)),
     ]
 }
 

@@ -46,7 +46,7 @@ impl Cluster {
     /// Tables follow each other until nothing is left to do. Every copy that is built becomes in sync.
     fn settle(&mut self, joiners: &BTreeMap<MemberName, Joiner>) {
         for _ in 0..10_000 {
-            let building = |copy: &&Copy| !copy.in_sync;
+            let building = |copy: &&Copy| !copy.in_sync();
             let claims = self.table.partitions.iter().enumerate().flat_map(|(number, assignment)| {
                 let copies = assignment.copies.iter().filter(building);
                 copies.map(move |copy| claim(Partition(number as u16), assignment, *copy))
@@ -124,6 +124,93 @@ proptest! {
             let used: BTreeSet<Option<String>> = assignment.copies.iter().map(|copy| zone(copy.member)).collect();
             prop_assert_eq!(used.len() as u32, factor.min(zones), "{:?}", assignment);
         }
+    }
+}
+
+/// What is asked of the coordinator in one table.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    Lost(u32, Lost),
+    InSync(u32),
+    WriteQuorum(u32),
+    Ends(u32),
+}
+
+/// One partition on members 0, 1 and so on, which is led by the first, after these tables.
+fn after(factor: u32, write_quorum: u32, tables: &[&[Ask]]) -> Table {
+    let mut table = Cluster::new(3, 0, 1, factor).table;
+    table.live.write_quorum = write_quorum;
+    table.partitions[0].copies.sort_by_key(|copy| copy.member);
+    for asked in tables {
+        let assignment = table.partitions[0].clone();
+        let claimed = |id: u32| {
+            let copy = assignment.copies.iter().find(|copy| copy.member == MemberId(id)).expect("a copy");
+            claim(Partition(0), &assignment, *copy)
+        };
+        let mut wishes = Wishes::default();
+        for ask in *asked {
+            match ask {
+                Ask::Lost(id, lost) => drop(wishes.lost.insert(claimed(*id), *lost)),
+                Ask::InSync(id) => drop(wishes.in_sync.insert(claimed(*id))),
+                Ask::WriteQuorum(write_quorum) => {
+                    let generation = table.live.generation + 1;
+                    wishes.live = Some(Live { generation, write_quorum: *write_quorum, ..table.live });
+                }
+                Ask::Ends(id) => drop(wishes.down.insert((name(*id), Generation(u64::from(*id))))),
+            }
+        }
+        let counter = table.epoch.counter + 1;
+        table = next_table(&table, &wishes, counter, Known::InForce).expect("something changes");
+        table.epoch.counter = counter;
+    }
+    table
+}
+
+/// Whether the partition started empty in the table.
+fn is_anew(table: &Table) -> bool {
+    table.partitions[0].copies[0].since == table.epoch.counter
+}
+
+#[test]
+fn a_copy_without_which_no_write_was_acknowledged_follows_its_primary() {
+    use Ask::{Ends, InSync, Lost as Gone};
+    use Lost::Unheard;
+    let ends: &[Ask] = &[Ends(0)];
+    let cases: [(u32, u32, &[&[Ask]], u32); 5] = [
+        (2, 2, &[&[Gone(1, Unheard)], ends], 1),
+        // Of several, the one that was in sync last.
+        (3, 3, &[&[Gone(1, Unheard)], &[Gone(2, Unheard)], ends], 2),
+        (3, 3, &[&[Gone(2, Unheard)], &[Gone(1, Unheard)], ends], 1),
+        // One that is in sync goes before.
+        (3, 3, &[&[Gone(1, Unheard)], ends], 2),
+        // It may come back, and be lost again.
+        (2, 2, &[&[Gone(1, Unheard)], &[InSync(1)], &[Gone(1, Unheard)], ends], 1),
+    ];
+    for (factor, write_quorum, tables, successor) in cases {
+        let table = after(factor, write_quorum, tables);
+        assert_eq!(table.partitions[0].primary(), Some(MemberId(successor)), "{tables:?}");
+        assert!(!is_anew(&table), "{tables:?}");
+    }
+}
+
+#[test]
+fn a_copy_without_which_a_write_may_have_been_acknowledged_is_never_promoted() {
+    use Ask::{Ends, InSync, Lost as Gone, WriteQuorum};
+    use Lost::{Unfit, Unheard};
+    let cases: [(u32, u32, &[&[Ask]]); 6] = [
+        // The primary alone is enough.
+        (2, 1, &[&[Gone(1, Unheard)], &[Ends(0)]]),
+        // Enough others were in sync, in the same table or in a later one.
+        (3, 2, &[&[Gone(1, Unheard)], &[Ends(0), Ends(2)]]),
+        (3, 2, &[&[Gone(1, Unheard), Gone(2, Unheard)], &[InSync(2)], &[Ends(0), Ends(2)]]),
+        (3, 2, &[&[Gone(1, Unheard), Gone(2, Unheard)], &[InSync(2)], &[Gone(2, Unfit)], &[Ends(0), Ends(2)]]),
+        // Fewer copies became enough.
+        (2, 2, &[&[Gone(1, Unheard)], &[WriteQuorum(1)], &[Ends(0)]]),
+        // What it has is not what it confirmed.
+        (2, 2, &[&[Gone(1, Unfit)], &[Ends(0)]]),
+    ];
+    for (factor, write_quorum, tables) in cases {
+        assert!(is_anew(&after(factor, write_quorum, tables)), "{tables:?}");
     }
 }
 

@@ -87,7 +87,7 @@ impl Replica {
     /// Why a read cannot be answered now.
     pub fn refuses_read(&self) -> Option<Reply> {
         let Role::Primary(primary) = &self.role else { return None };
-        let in_sync = 1 + primary.copies.values().filter(|copy| copy.in_sync).count();
+        let in_sync = 1 + primary.copies.values().filter(|copy| copy.in_sync()).count();
         (in_sync < primary.read_quorum).then(|| read_quorum_missed(self.partition, primary.read_quorum))
     }
 
@@ -168,7 +168,7 @@ impl Replica {
         }
         while let Some(read) = primary.reads.front() {
             let confirmed =
-                primary.copies.values().filter(|copy| copy.in_sync && copy.probe_confirmed >= read.probe).count();
+                primary.copies.values().filter(|copy| copy.in_sync() && copy.probe_confirmed >= read.probe).count();
             // What is answered must not be lost with this primary.
             if confirmed + 1 < primary.read_quorum || !primary.survives(read.sequence) {
                 break;

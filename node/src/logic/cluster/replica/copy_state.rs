@@ -2,19 +2,25 @@
 
 use crate::logic::{
     clock::Millis,
-    cluster::{member::MemberName, message::Confirm},
+    cluster::{
+        member::MemberName,
+        message::{Confirm, Lost},
+        table::Mark,
+    },
 };
 
 #[allow(clippy::struct_excessive_bools)] // independent facts, not one state
 pub(super) struct CopyState {
     pub(super) name: MemberName,
     pub(super) since: u64,
-    pub(super) in_sync: bool,
+    pub(super) mark: Mark,
     /// The primary has asked for the in-sync mark and waits for this copy from then on.
     pub(super) claimed: bool,
     /// The primary has asked that the copy be demoted.
-    pub(super) lost: bool,
+    pub(super) lost: Option<Lost>,
     pub(super) confirmed: Option<u64>,
+    /// What it had confirmed when it was demoted. While it is eligible it keeps that.
+    pub(super) kept: Option<u64>,
     pub(super) sent: u64,
     pub(super) build: Option<Build>,
     /// It has entries of its own that may be the right ones.
@@ -76,10 +82,11 @@ impl CopyState {
         Self {
             name,
             since: 0,
-            in_sync: false,
+            mark: Mark::Building,
             claimed: false,
-            lost: false,
+            lost: None,
             confirmed: None,
+            kept: None,
             sent: 0,
             build: None,
             holds: false,
@@ -159,7 +166,21 @@ impl CopyState {
     }
 
     pub(super) fn counts(&self) -> bool {
-        self.in_sync || self.claimed
+        self.in_sync() || self.claimed
+    }
+
+    pub(super) fn in_sync(&self) -> bool {
+        self.mark == Mark::InSync
+    }
+
+    /// Whether it may be promoted when this primary ends.
+    pub(super) fn may_follow(&self) -> bool {
+        self.counts() || self.mark == Mark::Eligible
+    }
+
+    /// The last change that it is known to have, even while it is built anew.
+    pub(super) fn keeps(&self) -> Option<u64> {
+        self.kept.max(self.confirmed.filter(|_| self.build.is_none()))
     }
 
     pub(super) fn has(&self, sequence: u64) -> bool {

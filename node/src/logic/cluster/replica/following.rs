@@ -7,7 +7,7 @@ use crate::logic::{
     cluster::{
         member::MemberName,
         message::{Append, Chunk, Confirm, Digests, Message},
-        table::PartitionEpoch,
+        table::{Mark, PartitionEpoch},
     },
     store::{Cause, Op},
 };
@@ -25,8 +25,8 @@ pub struct Heard {
 pub(super) struct Following {
     pub(super) epoch: PartitionEpoch,
     pub(super) primary: MemberName,
-    /// The table says that this copy is in sync.
-    pub(super) in_sync: bool,
+    /// What the table says of this copy.
+    pub(super) mark: Mark,
     /// The table has added or demoted this copy since it was last whole: it may be built anew.
     pub(super) anew: bool,
     pub(super) since: u64,
@@ -119,7 +119,12 @@ impl Replica {
         let range = following.differs && following.needs_from == Some(0) && chunk.at == last;
         if chunk.from == 0 && !range {
             // A late repetition must not empty a copy that is whole.
-            if following.in_sync || !(following.anew || chunk.at > last) {
+            if following.mark == Mark::InSync || !(following.anew || chunk.at > last) {
+                return true;
+            }
+            // One that may be promoted keeps what it has, and hears only what differs.
+            if following.mark == Mark::Eligible && !self.store.is_empty() {
+                (following.holds, following.gap) = (true, true);
                 return true;
             }
             following.gap = false;
@@ -169,7 +174,7 @@ impl Replica {
         let Role::Copy(following) = &mut self.role else { return false };
         following.confirm_due = true;
         if digests.from == 0 {
-            if following.in_sync || !(following.anew || digests.at > last) {
+            if following.mark == Mark::InSync || !(following.anew || digests.at > last) {
                 return true;
             }
             following.gap = false;

@@ -1,7 +1,11 @@
 //! Entries without a part in a table: what an earlier start left on the volume, and what this one leaves there (rule S1).
 
 use super::{Due, Replica, Role};
-use crate::logic::cluster::{member::MemberId, message::Record, table::Version};
+use crate::logic::cluster::{
+    member::MemberId,
+    message::Record,
+    table::{Mark, Version},
+};
 
 /// Entries that no table has given this member a part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +23,7 @@ pub struct Held {
 pub struct Kept {
     /// The last change that is in it.
     pub last: Version,
-    /// The member whose in-sync copy it was, if nothing was confirmed or acknowledged on that copy afterwards.
+    /// The member whose copy it was, in sync or eligible, if nothing was confirmed or acknowledged on it afterwards.
     pub final_of: Option<MemberId>,
     /// Its entries.
     pub entries: Vec<Record>,
@@ -62,15 +66,15 @@ impl Replica {
         if self.kept.is_some() {
             return;
         }
-        let (whole, in_sync) = match &self.role {
+        let (whole, has_all) = match &self.role {
             Role::None => (false, false),
-            Role::Copy(following) => (following.needs_from.is_none(), following.in_sync),
+            Role::Copy(following) => (following.needs_from.is_none(), following.mark != Mark::Building),
             Role::Primary(_) => (true, true),
         };
         self.step_down(due);
         self.role = Role::None;
         if whole {
-            let final_of = in_sync.then_some(me);
+            let final_of = has_all.then_some(me);
             self.kept = Some(Held { last: self.last, final_of, whole: true });
         }
     }

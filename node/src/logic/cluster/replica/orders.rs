@@ -9,7 +9,7 @@ use crate::logic::{
     clock::Millis,
     cluster::{
         member::{MemberId, MemberName},
-        table::{Assignment, Copy, PartitionEpoch, Version},
+        table::{Assignment, Copy, Mark, PartitionEpoch, Version},
     },
     node::Origin,
 };
@@ -66,7 +66,8 @@ impl Replica {
             return;
         };
         // A primary that came with the partition's epoch began with nothing, and so did every copy in sync with it.
-        let fresh = assignment.copies.iter().take(1).chain([&mine]).all(|c| c.in_sync && c.since == assignment.epoch.0);
+        let fresh =
+            assignment.copies.iter().take(1).chain([&mine]).all(|c| c.in_sync() && c.since == assignment.epoch.0);
         if fresh && !self.knows(assignment.epoch) {
             self.kept = None;
             self.start_from(Version { epoch: assignment.epoch, sequence: 0 });
@@ -107,10 +108,10 @@ impl Replica {
             && following.epoch == epoch
             && following.primary == primary
         {
-            if following.since != mine.since && !mine.in_sync {
+            if following.since != mine.since && !mine.in_sync() {
                 (following.anew, following.holds) = (true, !self.store.is_empty());
             }
-            (following.in_sync, following.since) = (mine.in_sync, mine.since);
+            (following.mark, following.since) = (mine.mark, mine.since);
             return;
         }
         if !self.takes_part() {
@@ -119,14 +120,14 @@ impl Replica {
         let needs_from = match &self.role {
             // What another primary has half built is built anew.
             Role::Copy(following) => following.needs_from.map(|_| 0),
-            _ if mine.in_sync || self.last != Version::default() => None,
+            _ if mine.in_sync() || self.last != Version::default() => None,
             _ => Some(0),
         };
         self.role = Role::Copy(Following {
             epoch,
             primary,
-            in_sync: mine.in_sync,
-            anew: !mine.in_sync,
+            mark: mine.mark,
+            anew: !mine.in_sync(),
             since: mine.since,
             needs_from,
             holds: !self.store.is_empty(),
@@ -140,6 +141,13 @@ impl Replica {
     fn lead(&mut self, orders: &Orders<'_>, now: Millis) {
         let assignment = orders.assignment;
         self.takes_part();
+        if let Role::Copy(following) = &self.role
+            && following.needs_from.is_some()
+            && following.mark != Mark::InSync
+        {
+            // It was eligible, and its entries are of more than one moment: nobody else has exactly these at its version.
+            self.restart_log(Version { epoch: assignment.epoch, sequence: self.last.sequence + 1 });
+        }
         if !matches!(&self.role, Role::Primary(primary) if primary.epoch == assignment.epoch) {
             self.role = Role::Primary(Box::new(Primary {
                 epoch: assignment.epoch,
@@ -159,12 +167,17 @@ impl Replica {
         primary.frozen = None;
         primary.write_quorum = orders.write_quorum as usize;
         primary.read_quorum = orders.read_quorum as usize;
-        primary.copies.retain(|id, state| assignment.copies.iter().any(|c| c.member == *id && c.since == state.since));
+        let mut former = std::mem::take(&mut primary.copies);
         for copy in assignment.copies.iter().skip(1) {
             let Some(name) = (orders.names)(copy.member) else { continue };
-            let state = primary.copies.entry(copy.member).or_insert_with(|| CopyState::new(name, now));
-            state.claimed &= !copy.in_sync;
-            (state.since, state.in_sync) = (copy.since, copy.in_sync);
+            let known = former.remove(&copy.member);
+            let kept = known.as_ref().and_then(CopyState::keeps);
+            let goes_on = known.filter(|state| state.since == copy.since);
+            let mut state = goes_on.unwrap_or_else(|| CopyState::new(name, now));
+            state.claimed &= !copy.in_sync();
+            (state.since, state.mark) = (copy.since, copy.mark);
+            state.kept = kept.filter(|_| copy.mark == Mark::Eligible);
+            primary.copies.insert(copy.member, state);
         }
         // Copies that went need nothing any more.
         self.trim();

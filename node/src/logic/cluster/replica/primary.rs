@@ -44,13 +44,13 @@ impl Primary {
     /// Whether every copy that counts, and enough copies in sync, have a change (rule W2). A copy that is still being
     /// built would not be promoted: what it has does not survive the loss of the others.
     pub(super) fn holds(&self, sequence: u64) -> bool {
-        let holders = 1 + self.copies.values().filter(|copy| copy.in_sync && copy.has(sequence)).count();
+        let holders = 1 + self.copies.values().filter(|copy| copy.in_sync() && copy.has(sequence)).count();
         holders >= self.write_quorum && self.survives(sequence)
     }
 
-    /// Whether every copy that counts has a change: whichever of them is promoted, it is there.
+    /// Whether every copy that may be promoted has a change: whichever it is, it is there.
     pub(super) fn survives(&self, sequence: u64) -> bool {
-        self.copies.values().filter(|copy| copy.counts()).all(|copy| copy.has(sequence))
+        self.copies.values().filter(|copy| copy.may_follow()).all(|copy| copy.keeps() >= Some(sequence))
     }
 
     /// Last change that every copy that counts has.

@@ -11,7 +11,7 @@ use crate::logic::{
     clock::{Clock, Millis},
     cluster::{
         member::{MemberId, MemberName},
-        message::{Append, Chunk, Claim, Confirm, Digests, Message, Record},
+        message::{Append, Chunk, Claim, Confirm, Digests, Lost, Message, Record},
         table::Version,
     },
 };
@@ -21,8 +21,8 @@ use crate::logic::{
 pub struct Claims {
     /// Copies that are in sync now.
     pub in_sync: Vec<Claim>,
-    /// Copies that must not count any more.
-    pub lost: Vec<Claim>,
+    /// Copies that must not count any more, and why.
+    pub lost: Vec<(Claim, Lost)>,
     /// Copies that have something to hear.
     pub wake: Vec<MemberName>,
 }
@@ -87,7 +87,7 @@ impl Replica {
                 .collect();
             copy.sent += records.len() as u64;
             // A read that asks its copies compares them too, so that one which differs does not count for it.
-            let compares = copy.in_sync && copy.sent == last.sequence && (copy.compare || copy.probe_sent < probe);
+            let compares = copy.in_sync() && copy.sent == last.sequence && (copy.compare || copy.probe_sent < probe);
             if compares {
                 (copy.compare, copy.compared) = (false, now);
             }
@@ -140,7 +140,7 @@ impl Replica {
         copy.probe_confirmed = copy.probe_confirmed.max(confirm.probe);
         if copy.counts() && confirm.needs_from.is_some() {
             // It found that its entries differ from ours, or that it lacks some: it is built anew (rule W6).
-            copy.lost = true;
+            copy.lost = Some(Lost::Unfit);
         } else if known && !copy.counts() {
             copy.place(confirm);
         } else if known {
@@ -149,8 +149,8 @@ impl Replica {
                 copy.sent = confirm.version.sequence;
             }
         } else if copy.counts() {
-            // Diverged: it must not count as in sync before it is built anew (rule W3).
-            copy.lost = true;
+            // It went astray: it must not count as in sync before it is built anew (rule W3).
+            copy.lost = copy.lost.max(Some(Lost::Unheard));
         } else {
             copy.rebuild(last.sequence);
         }
@@ -210,19 +210,21 @@ impl Replica {
                 copy.send_again();
             }
             copy.give_up_chunk(now - CHUNK_TIMEOUT);
-            copy.compare |= copy.in_sync && now >= copy.compared + COMPARE_EVERY;
+            copy.compare |= copy.in_sync() && now >= copy.compared + COMPARE_EVERY;
             let waits = copy.asked.is_some() || copy.wants_more(last.sequence, primary.probe);
             if !waits {
                 copy.heard = now;
             }
             let silent = hears.is_some_and(|since| now >= copy.heard.max(since) + replica_timeout);
             if copy.counts() && silent {
-                copy.lost = true;
+                // One that began with nothing may not know of that yet, and have what was there before.
+                let unknown = copy.confirmed.is_none() && copy.since == primary.epoch.0;
+                copy.lost = copy.lost.max(Some(if unknown { Lost::Unfit } else { Lost::Unheard }));
             }
             let claim = Claim { partition, epoch: primary.epoch, member: *member, since: copy.since };
-            if copy.lost {
-                claims.lost.push(claim);
-            } else if copy.claimed && !copy.in_sync {
+            if let Some(lost) = copy.lost {
+                claims.lost.push((claim, lost));
+            } else if copy.claimed && !copy.in_sync() {
                 claims.in_sync.push(claim);
             }
             if waits {
@@ -238,7 +240,7 @@ impl Replica {
             Role::Primary(primary) => Some(primary.copies.values()),
             _ => None,
         };
-        let silent = move |copy: &&CopyState| !copy.in_sync && copy.heard + time <= now;
+        let silent = move |copy: &&CopyState| !copy.in_sync() && copy.heard + time <= now;
         copies.into_iter().flatten().filter(silent).map(|copy| &copy.name)
     }
 

@@ -7,8 +7,8 @@ use crate::logic::{
     clock::{Clock, Millis},
     cluster::{
         member::{MemberId, MemberName},
-        message::Message,
-        table::{Assignment, Copy},
+        message::{Chunk, Confirm, Digests, Lost, Message},
+        table::{Assignment, Copy, Mark},
     },
     store::Cause,
 };
@@ -55,18 +55,21 @@ fn remove(key: u16) -> Op {
 /// A primary that nobody follows.
 fn primary() -> Replica {
     let mut replica = Replica::new(Partition(0), 7);
-    let assignment =
-        Assignment { epoch: PartitionEpoch(1), copies: vec![Copy { member: A, in_sync: true, since: 1 }], from: None };
+    let assignment = Assignment {
+        epoch: PartitionEpoch(1),
+        copies: vec![Copy { member: A, mark: Mark::InSync, since: 1 }],
+        from: None,
+    };
     obey(&mut replica, A, &assignment, 1);
     replica
 }
 
 /// Lets a copy follow the primary until it is in sync. `live` is committed meanwhile, one change a round.
 fn follow(primary: &mut Replica, copy: &mut Replica, mut live: Vec<Op>) {
-    let second = Copy { member: B, in_sync: false, since: 2 };
+    let second = Copy { member: B, mark: Mark::Building, since: 2 };
     let assignment = Assignment {
         epoch: PartitionEpoch(1),
-        copies: vec![Copy { member: A, in_sync: true, since: 1 }, second],
+        copies: vec![Copy { member: A, mark: Mark::InSync, since: 1 }, second],
         from: None,
     };
     obey(primary, A, &assignment, 2);
@@ -96,6 +99,86 @@ fn follow(primary: &mut Replica, copy: &mut Replica, mut live: Vec<Op>) {
         }
     }
     panic!("never in sync");
+}
+
+/// A copy that has some changes of its primary, and goes out of sync as `mark` says; and the table that says so.
+fn demoted(primary: &mut Replica, mark: Mark) -> (Replica, Assignment) {
+    let mut copy = Replica::new(Partition(0), 7);
+    follow(primary, &mut copy, Vec::new());
+    let copies =
+        vec![Copy { member: A, mark: Mark::InSync, since: 1 }, Copy { member: B, mark: Mark::InSync, since: 2 }];
+    let mut assignment = Assignment { epoch: PartitionEpoch(1), copies, from: None };
+    obey(&mut copy, B, &assignment, 3);
+    assignment.copies[1] = Copy { member: B, mark, since: 4 };
+    obey(&mut copy, B, &assignment, 4);
+    (copy, assignment)
+}
+
+/// The first chunk of a primary that takes a copy for empty.
+fn first_chunk(primary: &Replica) -> Chunk {
+    let (entries, next) = primary.store.read_from(0, 1);
+    Chunk { partition: Partition(0), epoch: PartitionEpoch(1), at: primary.last(), from: 0, next, entries }
+}
+
+fn said(copy: &mut Replica) -> Confirm {
+    let said = copy.messages_for(&name(A), 1 << 20, Some(CHUNK_BYTES), CLOCK).messages;
+    let [Message::Confirm(confirm)] = &said[..] else { panic!("{said:?}") };
+    confirm.clone()
+}
+
+#[test]
+fn a_silent_copy_keeps_what_it_confirmed_and_one_that_was_never_heard_since_it_began_has_nothing() {
+    for (heard, why) in [(true, Lost::Unheard), (false, Lost::Unfit)] {
+        let mut primary = Replica::new(Partition(0), 7);
+        let copies = [A, B].map(|member| Copy { member, mark: Mark::InSync, since: 1 }).to_vec();
+        let assignment = Assignment { epoch: PartitionEpoch(1), copies, from: None };
+        obey(&mut primary, A, &assignment, 1);
+        let mut copy = Replica::new(Partition(0), 7);
+        obey(&mut copy, B, &assignment, 1);
+        let said = primary.messages_for(&name(B), 1 << 20, None, CLOCK).messages;
+        let [Message::Append(append)] = &said[..] else { panic!("{said:?}") };
+        assert!(copy.append(append.clone()).answers);
+        if heard {
+            primary.confirmed(B, &self::said(&mut copy), CLOCK.now, &mut Vec::new());
+        }
+        primary.commit(vec![put(1, b"x")]);
+        let timeout = Duration::from_millis(800);
+        let claims = primary.tick(CLOCK.now + timeout, timeout, Some(Millis(0)));
+        assert_eq!(claims.lost.iter().map(|(_, lost)| *lost).collect::<Vec<_>>(), [why]);
+    }
+}
+
+#[test]
+fn a_copy_that_may_be_promoted_is_not_emptied_to_be_built_anew() {
+    for (mark, kept) in [(Mark::Eligible, true), (Mark::Building, false)] {
+        let mut primary = primary();
+        primary.commit((0..100).map(|key| put(key, &[1; 400])));
+        let (mut copy, _) = demoted(&mut primary, mark);
+        let before = all(&copy);
+        primary.commit(vec![put(200, b"new")]);
+        assert!(copy.chunk(&first_chunk(&primary)));
+        assert_eq!(all(&copy) == before, kept, "{mark:?}");
+        let confirm = said(&mut copy);
+        assert_eq!((confirm.holds, confirm.gap), (kept, kept), "{mark:?}");
+    }
+}
+
+#[test]
+fn a_primary_whose_entries_are_of_more_than_one_moment_is_at_no_version_of_another_member() {
+    let mut primary = primary();
+    primary.commit((0..500).map(|key| put(key, &[1; 400])));
+    let (mut copy, mut assignment) = demoted(&mut primary, Mark::Eligible);
+    primary.commit((0..500).map(|key| put(key, &[2; 400])));
+    let ranges = primary.store.digests(0, RANGE_BYTES, RANGES);
+    let (partition, epoch, at) = (Partition(0), PartitionEpoch(1), primary.last());
+    assert!(copy.digests(&Digests { partition, epoch, at, from: 0, ranges }));
+    assert_eq!((copy.last(), copy.store.len()), (primary.last(), 500));
+    // The primary ends: what the copy has is what holds, and its version is nobody else's.
+    assignment.epoch = PartitionEpoch(5);
+    assignment.copies = vec![Copy { member: B, mark: Mark::InSync, since: 4 }];
+    obey(&mut copy, B, &assignment, 5);
+    assert!(copy.is_primary());
+    assert_eq!(copy.last(), Version { epoch: PartitionEpoch(5), sequence: primary.last().sequence + 1 });
 }
 
 fn snapshot(replica: &Replica) -> Kept {
@@ -179,7 +262,8 @@ fn what_a_member_leaves_is_final_only_where_it_was_in_sync() {
     assert!(!leaver.is_primary());
 
     let mut building = Replica::new(Partition(0), 7);
-    let copies = vec![Copy { member: A, in_sync: true, since: 1 }, Copy { member: B, in_sync: false, since: 2 }];
+    let copies =
+        vec![Copy { member: A, mark: Mark::InSync, since: 1 }, Copy { member: B, mark: Mark::Building, since: 2 }];
     let assignment = Assignment { epoch: PartitionEpoch(1), copies, from: None };
     obey(&mut building, B, &assignment, 2);
     building.retire(B, &mut Vec::new());

@@ -79,7 +79,7 @@ impl Node {
             .into_iter()
             .flat_map(|claims| {
                 let in_sync = claims.in_sync.into_iter().map(Change::CopyInSync);
-                in_sync.chain(claims.lost.into_iter().map(Change::CopyLost))
+                in_sync.chain(claims.lost.into_iter().map(|(claim, lost)| Change::CopyLost(claim, lost)))
             })
             .collect();
         let _ = (clock, effects);
@@ -140,6 +140,6 @@ fn shows(table: &Table, change: &Change) -> bool {
         }),
         Change::Forget(name) => table.named(name).is_none(),
         Change::Settings(live) => table.live.generation >= live.generation,
-        Change::CopyInSync(_) | Change::CopyLost(_) => true,
+        Change::CopyInSync(_) | Change::CopyLost(..) => true,
     }
 }

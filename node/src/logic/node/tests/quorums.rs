@@ -101,6 +101,30 @@ fn a_read_is_refused_when_too_few_copies_are_in_sync() {
 }
 
 #[test]
+fn a_read_that_asks_copies_is_not_answered_with_what_a_copy_lacks_that_may_be_promoted() {
+    let timeout = Environment::Local.timing().replica_timeout;
+    let mut net = Net::with(3, live(3, 3, 2, MemberQuorum::Auto));
+    let (partition, get) = (net.held_by(0, 1), ["GET", "key"]);
+    let found = |value: &'static [u8]| Reply::Bulk(Bytes::from_static(value));
+    assert_eq!(net.set(0, partition), Reply::OK);
+    net.cut.insert((0, 1));
+    let b = net.nodes[1].1.clone();
+    net.nodes[0].0.stream_down(&b, net.clock, &mut Effects::default());
+    assert_eq!(net.call(0, partition, &get), found(b"value"));
+    net.pass(timeout * 2);
+    assert_eq!(net.in_sync(0, partition), 2);
+    // It is known to have that.
+    assert_eq!(net.call(0, partition, &get), found(b"value"));
+    let (answer, _) = net.timed(0, partition, &["SET", "key", "other"]);
+    assert!(answer.starts_with("OUTCOMEUNKNOWN "), "{answer}");
+    let (answer, _) = net.timed(0, partition, &get);
+    assert!(answer.starts_with("READQUORUM "), "{answer}");
+    // Once the silent one has ended nothing but what was read is left.
+    net.kill(1);
+    assert_eq!(net.call(0, partition, &get), found(b"other"));
+}
+
+#[test]
 fn a_primary_that_cannot_reach_its_quorum_answers_nothing_but_that() {
     let mut net = Net::new(3, MemberQuorum::Auto);
     let partition = net.held_by(0, 1);
