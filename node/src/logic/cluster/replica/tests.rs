@@ -141,7 +141,7 @@ fn a_silent_copy_keeps_what_it_confirmed_and_one_that_was_never_heard_since_it_b
         if heard {
             primary.confirmed(B, &self::said(&mut copy), CLOCK.now, &mut Vec::new());
         }
-        primary.commit(vec![put(1, b"x")]);
+        commit(&mut primary, vec![put(1, b"x")]);
         let timeout = Duration::from_millis(800);
         let claims = primary.tick(CLOCK.now + timeout, timeout, Some(Millis(0)));
         assert_eq!(claims.lost.iter().map(|(_, lost)| *lost).collect::<Vec<_>>(), [why]);
@@ -152,10 +152,10 @@ fn a_silent_copy_keeps_what_it_confirmed_and_one_that_was_never_heard_since_it_b
 fn a_copy_that_may_be_promoted_is_not_emptied_to_be_built_anew() {
     for (mark, kept) in [(Mark::Eligible, true), (Mark::Building, false)] {
         let mut primary = primary();
-        primary.commit((0..100).map(|key| put(key, &[1; 400])));
+        commit(&mut primary, (0..100).map(|key| put(key, &[1; 400])));
         let (mut copy, _) = demoted(&mut primary, mark);
         let before = all(&copy);
-        primary.commit(vec![put(200, b"new")]);
+        commit(&mut primary, vec![put(200, b"new")]);
         assert!(copy.chunk(&first_chunk(&primary)));
         assert_eq!(all(&copy) == before, kept, "{mark:?}");
         let confirm = said(&mut copy);
@@ -166,9 +166,9 @@ fn a_copy_that_may_be_promoted_is_not_emptied_to_be_built_anew() {
 #[test]
 fn a_primary_whose_entries_are_of_more_than_one_moment_is_at_no_version_of_another_member() {
     let mut primary = primary();
-    primary.commit((0..500).map(|key| put(key, &[1; 400])));
+    commit(&mut primary, (0..500).map(|key| put(key, &[1; 400])));
     let (mut copy, mut assignment) = demoted(&mut primary, Mark::Eligible);
-    primary.commit((0..500).map(|key| put(key, &[2; 400])));
+    commit(&mut primary, (0..500).map(|key| put(key, &[2; 400])));
     let ranges = primary.store.digests(0, RANGE_BYTES, RANGES);
     let (partition, epoch, at) = (Partition(0), PartitionEpoch(1), primary.last());
     assert!(copy.digests(&Digests { partition, epoch, at, from: 0, ranges }));
