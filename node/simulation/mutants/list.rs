@@ -100,8 +100,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "removal_that_finds_nothing_does_not_wait",
         "node/requests.rs",
         (
-            "Access::Write => replica.answer_write(origin, executed.reply, replica.last().sequence, clock.now),",
-            "Access::Write => Some(executed.reply),",
+            "Access::Write => replica.answer_write(origin, reply, replica.last().sequence, clock.now),",
+            "Access::Write => Some(reply),",
         ),
         no_acknowledged_write_lost::NAME,
     ),
