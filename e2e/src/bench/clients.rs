@@ -38,9 +38,9 @@ pub(super) struct Clients {
 
 impl Clients {
     /// Connects.
-    pub(super) async fn connect(address: SocketAddr, kind: Kind, work: &Work) -> Result<Self> {
+    pub(super) async fn connect(addresses: &[SocketAddr], kind: Kind, work: &Work) -> Result<Self> {
         let mut connections = Vec::new();
-        for _ in 0..work.connections {
+        for address in addresses.iter().cycle().take(work.connections) {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             connections.push(Arc::new(Mutex::new(stream)));

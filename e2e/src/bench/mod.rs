@@ -68,8 +68,8 @@ impl Options {
 async fn measure(options: &Options, kinds: &[Kind], work: &Work, core: usize) -> Result<Row> {
     let mut servers = Vec::new();
     for kind in kinds.iter().filter(|kind| work.suits(**kind)) {
-        let server = Server::start(*kind, &options.node, work.limit, core).await?;
-        let clients = Clients::connect(server.address, *kind, work).await?;
+        let server = Server::start(*kind, &options.node, work, core).await?;
+        let clients = Clients::connect(&server.addresses, *kind, work).await?;
         clients.fill().await.with_context(|| format!("can't fill {kind}"))?;
         servers.push((*kind, server, clients, Vec::new()));
     }
@@ -90,8 +90,8 @@ async fn memory(options: &Options, kinds: &[Kind], core: usize) -> Result<Row> {
     let work = Work::memory(options.entries);
     let mut cells = Vec::new();
     for kind in kinds {
-        let server = Server::start(*kind, &options.node, work.limit, core).await?;
-        let clients = Clients::connect(server.address, *kind, &work).await?;
+        let server = Server::start(*kind, &options.node, &work, core).await?;
+        let clients = Clients::connect(&server.addresses, *kind, &work).await?;
         let before = server.memory()?;
         clients.fill().await?;
         let payload = options.entries * work::ENTRY_BYTES;

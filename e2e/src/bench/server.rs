@@ -1,8 +1,9 @@
 //! One server process, bound to one core.
 
 use super::pin;
+use super::work::Work;
 use crate::testbed::wait;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::fmt;
@@ -11,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 /// How long a server may take to accept.
@@ -67,69 +69,93 @@ impl fmt::Display for Kind {
 /// A server that runs; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Server {
-    process: Child,
-    /// Where it listens.
-    pub(super) address: SocketAddr,
+    /// One for each node.
+    processes: Vec<Child>,
+    /// Where they listen.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// What nodes of a cluster know each other by.
+    _secrets: Option<TempDir>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
 impl Server {
-    /// Starts one whose entries may take `limit` bytes.
-    pub(super) async fn start(kind: Kind, node: &Path, limit: u64, core: usize) -> Result<Self> {
-        let port = free_port()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut command = match kind {
-            Kind::Mizuya => mizuya(node, address, limit)?,
-            Kind::Redis => redis("redis-server", port, limit),
-            Kind::Valkey => redis("valkey-server", port, limit),
-            Kind::Memcached => memcached(port, limit),
+    /// Starts one that suits this kind of work.
+    pub(super) async fn start(kind: Kind, node: &Path, work: &Work, core: usize) -> Result<Self> {
+        let (port, http) = (free_port()?, free_port()?);
+        let nodes = if kind == Kind::Mizuya { work.nodes } else { 1 };
+        let addresses: Vec<SocketAddr> =
+            (1..=nodes as u8).map(|node| SocketAddr::from((Ipv4Addr::new(127, 0, 0, node), port))).collect();
+        let secrets = if nodes > 1 { Some(secrets(node, &addresses)?) } else { None };
+        let commands: Vec<Command> = match kind {
+            Kind::Mizuya => {
+                let command = |address: &SocketAddr| mizuya(node, *address, http, work.limit);
+                match &secrets {
+                    None => addresses.iter().map(|address| alone(command(address))).collect(),
+                    Some(secrets) => {
+                        let member = |address| member(command(address), &addresses, secrets.path());
+                        addresses.iter().map(member).collect()
+                    }
+                }
+            }
+            Kind::Redis => vec![redis("redis-server", port, work.limit)],
+            Kind::Valkey => vec![redis("valkey-server", port, work.limit)],
+            Kind::Memcached => vec![memcached(port, work.limit)],
         };
         // What starts on one core takes its number of threads from that.
         let ours = sched_getaffinity(Pid::from_raw(0))?;
         pin(Pid::from_raw(0), core)?;
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut server = Self { processes: Vec::new(), addresses, _secrets: secrets };
+        for mut command in commands {
+            let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            server.processes.push(process.with_context(|| format!("can't start {kind}"))?);
+        }
         sched_setaffinity(Pid::from_raw(0), &ours)?;
-        let server = Self { process: process.with_context(|| format!("can't start {kind}"))?, address };
-        server.accepts(kind).await?;
+        for address in &server.addresses {
+            let look = async || Ok(answers(kind, *address).await.then_some(()));
+            wait::by_asking(&format!("{kind} to answer at {address}"), START_LIMIT, look).await?;
+        }
         Ok(server)
-    }
-
-    async fn accepts(&self, kind: Kind) -> Result<()> {
-        let look = async || Ok(self.answers(kind).await.then_some(()));
-        wait::by_asking(&format!("{kind} to answer at {}", self.address), START_LIMIT, look).await
-    }
-
-    async fn answers(&self, kind: Kind) -> bool {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (ask, expected): (&[u8], &[u8]) =
-            if kind.is_resp() { (b"SET ready 1\r\n", b"+OK") } else { (b"version\r\n", b"VER") };
-        let Ok(mut stream) = TcpStream::connect(self.address).await else { return false };
-        let mut answer = [0; 3];
-        stream.write_all(ask).await.is_ok() && stream.read_exact(&mut answer).await.is_ok() && answer == expected
     }
 
     /// Time that all of its threads were on a core.
     pub(super) fn cpu(&self) -> Result<Duration> {
         let mut sum = 0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.process.id()))?.flatten() {
-            let figures = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            sum += figures.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        for process in &self.processes {
+            for thread in fs::read_dir(format!("/proc/{}/task", process.id()))?.flatten() {
+                let figures = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+                sum += figures.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+            }
         }
         Ok(Duration::from_nanos(sum))
     }
 
     /// Resident bytes.
     pub(super) fn memory(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+        let mut sum = 0;
+        for process in &self.processes {
+            let status = fs::read_to_string(format!("/proc/{}/status", process.id()))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+            sum += line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024;
+        }
+        Ok(sum)
     }
+}
+
+async fn answers(kind: Kind, address: SocketAddr) -> bool {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (ask, expected): (&[u8], &[u8]) =
+        if kind.is_resp() { (b"SET ready 1\r\n", b"+OK") } else { (b"version\r\n", b"VER") };
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    let mut answer = [0; 3];
+    stream.write_all(ask).await.is_ok() && stream.read_exact(&mut answer).await.is_ok() && answer == expected
 }
 
 /// A port whose neighbour is free too: ours takes the one two above for its peers.
@@ -143,14 +169,40 @@ fn free_port() -> Result<u16> {
     bail!("no free port")
 }
 
-/// The whole node: a cluster of one with its table, one copy.
-fn mizuya(node: &Path, address: SocketAddr, limit: u64) -> Result<Command> {
-    let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+/// The whole node. Its name is its address.
+fn mizuya(node: &Path, address: SocketAddr, http: u16, limit: u64) -> Command {
     let mut command = Command::new(node);
-    command.args(["--mode", "ha", "--insecure", "--replica-count", "1", "--name", "127.0.0.1", "--log", "error"]);
-    command.args(["--bind-addr", &address.to_string(), "--http-addr", &http.to_string()]);
-    command.args(["--bootstrap-timeout", "100ms", "--max-memory", &limit.to_string()]);
-    Ok(command)
+    command.args(["--mode", "ha", "--name", &address.ip().to_string(), "--log", "error"]);
+    command.args(["--bind-addr", &address.to_string(), "--http-addr", &format!("{}:{http}", address.ip())]);
+    command.args(["--max-memory", &limit.to_string()]);
+    command
+}
+
+/// A cluster of one with its table, one copy.
+fn alone(mut command: Command) -> Command {
+    command.args(["--insecure", "--replica-count", "1", "--bootstrap-timeout", "100ms"]);
+    command
+}
+
+/// One of several, as in production: two copies, streams and gossip encrypted.
+fn member(mut command: Command, addresses: &[SocketAddr], secrets: &Path) -> Command {
+    command.args(["--replica-count", "2", "--security-dir"]).arg(secrets);
+    for address in addresses {
+        command.args(["--peer", &format!("{}:{}", address.ip(), address.port() + 2)]);
+    }
+    command
+}
+
+fn secrets(node: &Path, addresses: &[SocketAddr]) -> Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    let mut command = Command::new(node);
+    command.arg("init-secrets");
+    for address in addresses {
+        command.args(["--name", &address.ip().to_string()]);
+    }
+    let made = command.arg(folder.path()).stdout(Stdio::null()).status().context("can't make certificates")?;
+    ensure!(made.success(), "can't make certificates: {made}");
+    Ok(folder)
 }
 
 fn redis(program: &str, port: u16, limit: u64) -> Command {

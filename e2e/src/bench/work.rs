@@ -12,6 +12,8 @@ const LONG_BYTES: usize = 1 << 20;
 pub(super) const ENTRY_BYTES: u64 = KEY_BYTES + VALUE_BYTES as u64;
 /// Keys of most kinds of work.
 const KEYS: u64 = 100_000;
+/// Nodes where there is a cluster.
+const CLUSTER: usize = 3;
 /// Room for everything.
 const ROOMY: u64 = 4 << 30;
 /// Room for a fifth of the keys at most, so that most writes evict.
@@ -43,8 +45,10 @@ pub(super) struct Work {
     pub(super) value: usize,
     /// Bytes that the server may keep.
     pub(super) limit: u64,
-    /// Connections.
+    /// Connections, shared out over the nodes.
     pub(super) connections: usize,
+    /// Nodes of ours, all on the servers' core; with more than one, two copies of each key.
+    pub(super) nodes: usize,
     /// How many times less than the better of Redis and Valkey it should cost.
     pub(super) goal: Option<f64>,
 }
@@ -60,6 +64,7 @@ impl Work {
             value: VALUE_BYTES,
             limit: ROOMY,
             connections: 50,
+            nodes: 1,
             goal: Some(goal),
         };
         let mut all = Vec::new();
@@ -72,6 +77,14 @@ impl Work {
         all.push(short("MGET of 50", Request::GetMany(50), 1, 2.0));
         let long = short("GET of 1 MiB", Request::Get, 1, 1.0 / 1.1);
         all.push(Self { keys: 100, value: LONG_BYTES, connections: 4, ..long });
+        // All nodes together may take so many times what one Redis takes: 2.5 and 4, and in batches 3 and 5.
+        for (pipeline, get, set) in [(1, 1.0 / 2.5, 1.0 / 4.0), (16, 1.0 / 3.0, 1.0 / 5.0)] {
+            for (name, request, goal) in [("GET", Request::Get, get), ("SET", Request::Set, set)] {
+                let alone = short(name, request, pipeline, goal);
+                let name = format!("{name} by 3 nodes, pipeline {pipeline}");
+                all.push(Self { name, nodes: CLUSTER, connections: 48, ..alone });
+            }
+        }
         all
     }
 
@@ -85,6 +98,7 @@ impl Work {
             value: VALUE_BYTES,
             limit: ROOMY,
             connections: 50,
+            nodes: 1,
             goal: None,
         }
     }
@@ -93,7 +107,7 @@ impl Work {
     pub(super) fn suits(&self, kind: Kind) -> bool {
         // memcached's multiget skips keys that are not there, so its answers have no fixed length; and it refuses some
         // writes while it makes room.
-        kind.is_resp() || !(matches!(self.request, Request::GetMany(_)) || self.limit == TIGHT)
+        kind.is_resp() || !(matches!(self.request, Request::GetMany(_)) || self.limit == TIGHT || self.nodes > 1)
     }
 
     /// Keys that a request is about: what is counted as operations.

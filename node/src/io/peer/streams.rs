@@ -12,7 +12,10 @@ use mizuya_wire::{
     settings::Timing,
 };
 use prost::Message as _;
-use tokio::{task::JoinSet, time};
+use tokio::{
+    task::{JoinSet, yield_now},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status, transport::Endpoint};
 
@@ -232,7 +235,9 @@ fn frames(
             // A wake that came meanwhile is kept.
             let asleep = Instant::now();
             tokio::select! {
-                () = link.wake.notified() => {}
+                // Who wakes this one is in the middle of a batch of commands, and others are ready behind it: what all of
+                // them have to say goes into one frame.
+                () = link.wake.notified() => yield_now().await,
                 () = time::sleep(PACE), if runtime.node().builds_for(&name) => {
                     if asleep.elapsed() > PACE + LATE {
                         runtime.node().sends_late(&name);
