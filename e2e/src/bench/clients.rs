@@ -28,12 +28,25 @@ struct Batch {
     answers: usize,
 }
 
+impl Batch {
+    fn new(work: &Work, kind: Kind, random: &mut SmallRng) -> Self {
+        let mut batch = Self { requests: Vec::new(), answers: 0 };
+        for _ in 0..work.pipeline {
+            let mut any = || random.random_range(0..work.keys);
+            batch.answers += work.write(kind, work.request, &mut any, &mut batch.requests);
+        }
+        batch
+    }
+}
+
 /// Connections to one server.
 pub(super) struct Clients {
     kind: Kind,
     work: Work,
     connections: Vec<Arc<Mutex<TcpStream>>>,
     batches: Arc<Vec<Batch>>,
+    /// Turns of connections, to seed their choices of keys.
+    turns: AtomicU64,
 }
 
 impl Clients {
@@ -46,16 +59,8 @@ impl Clients {
             connections.push(Arc::new(Mutex::new(stream)));
         }
         let mut random = SmallRng::seed_from_u64(1);
-        let batches = (0..BATCHES * work.connections).map(|_| {
-            let mut batch = Batch { requests: Vec::new(), answers: 0 };
-            for _ in 0..work.pipeline {
-                let mut any = || random.random_range(0..work.keys);
-                batch.answers += work.write(kind, work.request, &mut any, &mut batch.requests);
-            }
-            batch
-        });
-        let batches = Arc::new(batches.collect());
-        Ok(Self { kind, work: work.clone(), connections, batches })
+        let batches = Arc::new((0..BATCHES * work.connections).map(|_| Batch::new(work, kind, &mut random)).collect());
+        Ok(Self { kind, work: work.clone(), connections, batches, turns: AtomicU64::new(1) })
     }
 
     /// Writes every key once.
@@ -92,6 +97,8 @@ impl Clients {
         for (index, stream) in self.connections.iter().enumerate() {
             let (stream, batches) = (Arc::clone(stream), Arc::clone(&self.batches));
             let (over, done) = (Arc::clone(&over), Arc::clone(&done));
+            let (work, kind) = (self.work.clone(), self.kind);
+            let mut random = SmallRng::seed_from_u64(self.turns.fetch_add(1, Ordering::Relaxed));
             running.spawn(async move {
                 let (mut stream, mut buffer) = (stream.lock().await, vec![0; 64 << 10]);
                 let own = &batches[index * BATCHES..(index + 1) * BATCHES];
@@ -99,7 +106,12 @@ impl Clients {
                     if over.load(Ordering::Relaxed) {
                         break;
                     }
-                    exchange(&mut stream, batch, &mut buffer).await?;
+                    if work.evicts() {
+                        // Those that are ready name fewer keys than the server keeps: after a turn nothing would evict.
+                        exchange(&mut stream, &Batch::new(&work, kind, &mut random), &mut buffer).await?;
+                    } else {
+                        exchange(&mut stream, batch, &mut buffer).await?;
+                    }
                     done.fetch_add(1, Ordering::Relaxed);
                 }
                 anyhow::Ok(())

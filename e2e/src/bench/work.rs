@@ -107,7 +107,12 @@ impl Work {
     pub(super) fn suits(&self, kind: Kind) -> bool {
         // memcached's multiget skips keys that are not there, so its answers have no fixed length; and it refuses some
         // writes while it makes room.
-        kind.is_resp() || !(matches!(self.request, Request::GetMany(_)) || self.limit == TIGHT || self.nodes > 1)
+        kind.is_resp() || !(matches!(self.request, Request::GetMany(_)) || self.evicts() || self.nodes > 1)
+    }
+
+    /// Whether the server has no room for all keys.
+    pub(super) fn evicts(&self) -> bool {
+        self.limit == TIGHT
     }
 
     /// Keys that a request is about: what is counted as operations.
