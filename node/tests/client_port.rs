@@ -283,7 +283,7 @@ async fn a_node_that_closes_ends_connections_between_commands() {
     busy.ask("SET a 1").await;
     // Half a command is no command.
     busy.stream.write_all(b"*2\r\n$3\r\nGET\r\n$1\r\n").await.unwrap();
-    port.runtime().closing().cancel();
+    port.runtime().close_clients();
     assert_eq!(idle.rest().await, b"");
     assert_eq!(busy.rest().await, b"");
     port.stopped().await;

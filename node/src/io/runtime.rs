@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -174,6 +174,8 @@ pub struct Runtime {
     quiet_datagrams: Quiet,
     fatal: watch::Sender<Option<String>>,
     closing: CancellationToken,
+    /// The same, for those who ask all the time: a token takes a lock to answer.
+    is_closing: AtomicBool,
     started: Millis,
     volume: Option<Volume>,
 }
@@ -211,6 +213,7 @@ impl Runtime {
             quiet_datagrams: Quiet::default(),
             fatal: watch::Sender::new(None),
             closing: CancellationToken::new(),
+            is_closing: AtomicBool::new(false),
             started: clock.now,
             volume,
             settings,
@@ -350,6 +353,17 @@ impl Runtime {
     /// Client connections close between commands once this is cancelled (rule L3).
     pub fn closing(&self) -> CancellationToken {
         self.closing.clone()
+    }
+
+    /// Whether [`Runtime::closing`] is cancelled.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// Lets client connections close between commands (rule L3).
+    pub fn close_clients(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.closing.cancel();
     }
 
     /// How members know each other.
@@ -539,7 +553,7 @@ impl Running {
 
     /// Ends the node: streams, timers and listeners. It does not hand anything over; see [`super::shutdown`].
     pub async fn stop(mut self) {
-        self.runtime.closing.cancel();
+        self.runtime.close_clients();
         self.stop.cancel();
         let ended = time::timeout(STOP_TIMEOUT, async { while self.tasks.join_next().await.is_some() {} }).await;
         if ended.is_err() {
@@ -551,7 +565,7 @@ impl Running {
 impl Drop for Running {
     // Connections that were accepted have tasks of their own, which look at this.
     fn drop(&mut self) {
-        self.runtime.closing.cancel();
+        self.runtime.close_clients();
         self.stop.cancel();
     }
 }

@@ -98,7 +98,7 @@ pub async fn leave(running: Running, settle: Duration) -> u64 {
         tracing::warn!(keys = left_behind, "keys end with this node: no node that stays has a copy of them");
     }
     sleep_until(began + settle).await;
-    runtime.closing().cancel();
+    runtime.close_clients();
     until(Instant::now() + CLOSE_TIMEOUT, || runtime.connection_count() == 0).await;
     say_goodbye(&runtime).await;
     if let Some(volume) = runtime.volume() {

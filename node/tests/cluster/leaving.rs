@@ -114,7 +114,7 @@ async fn counted_while_leaving(mut leaver: Member, asked: Option<&Member>) {
     if asked.is_some() {
         shutdown::leave(leaver.running.take().unwrap(), Duration::ZERO).await;
     } else {
-        runtime.closing().cancel();
+        runtime.close_clients();
     }
     serving.await.unwrap();
     for client in clients {

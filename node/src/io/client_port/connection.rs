@@ -88,7 +88,7 @@ impl Connection {
         let mut leaving: Option<Leaving> = None;
         loop {
             self.session.process(&mut self.input);
-            if leaving.is_none() && !closing.is_cancelled() {
+            if leaving.is_none() && !self.session.runtime().is_closing() {
                 let full = !self.session.takes_commands();
                 if self.session.output_waits() {
                     // First all connections that are ready are read, then all replies are written: whoever waits for the
@@ -105,7 +105,7 @@ impl Connection {
             if served && (self.session.is_over() || self.ended) {
                 return self.end().await;
             }
-            if leaving.is_none() && closing.is_cancelled() {
+            if leaving.is_none() && self.session.runtime().is_closing() {
                 leaving = Some(Leaving::new(Instant::now(), !served || self.session.output_waits()));
             }
             let late = leaving.as_ref().is_some_and(|leaving| leaving.is_late(Instant::now()));
@@ -120,7 +120,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 written = writer.write_buf(session.output()), if writes => session.wrote(written?)?,
-                Some((ticket, reply)) = replies.recv() => {
+                Some((ticket, reply)) = replies.recv(), if !served => {
                     session.fill(ticket, reply);
                     while let Ok((ticket, reply)) = replies.try_recv() {
                         session.fill(ticket, reply);

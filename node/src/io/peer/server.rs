@@ -132,11 +132,12 @@ async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mu
     let mut first = true;
     while let Ok(Some(frame)) = incoming.message().await {
         let mut effects = Effects::default();
-        for message in frame.messages {
-            let clock = runtime.clock();
+        let (clock, random) = (runtime.clock(), rand::random::<u64>());
+        for (number, message) in (0..).zip(frame.messages) {
             match convert::from_wire(message, clock.now) {
                 Ok(Some(message)) => {
-                    runtime.node().receive(name, generation, message, clock, rand::random(), &mut effects);
+                    let random = random.wrapping_add(number);
+                    runtime.node().receive(name, generation, message, clock, random, &mut effects);
                 }
                 Ok(None) => once(&UNKNOWN, || tracing::warn!(peer = %name, "messages of a newer kind are ignored")),
                 Err(malformed) => once(&MALFORMED, || tracing::error!(peer = %name, %malformed, "message dropped")),
