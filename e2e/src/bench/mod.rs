@@ -39,13 +39,13 @@ pub struct Options {
 /// Measures and prints.
 pub async fn run(options: &Options) -> Result<()> {
     let (servers_core, clients_core) = two_cores()?;
-    pin(Pid::from_raw(0), clients_core)?;
+    pin(Pid::from_raw(0), &[clients_core])?;
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_there()).collect();
     ensure!(kinds.len() > 1, "nothing to compare with: `apt-get install redis-server memcached` has it");
     let mut rows = Vec::new();
     for work in Work::all().into_iter().filter(|work| options.wants(&work.name)) {
         eprintln!("{}", work.name);
-        rows.push(measure(options, &kinds, &work, servers_core).await?);
+        rows.push(measure(options, &kinds, &work, (servers_core, clients_core)).await?);
     }
     if options.entries > 0 && options.wants("memory") {
         eprintln!("memory of {} entries", options.entries);
@@ -65,10 +65,13 @@ impl Options {
     }
 }
 
-async fn measure(options: &Options, kinds: &[Kind], work: &Work, core: usize) -> Result<Row> {
+async fn measure(options: &Options, kinds: &[Kind], work: &Work, (core, clients): (usize, usize)) -> Result<Row> {
+    let both = [core, clients];
+    let (cores, clients) = if work.two_cores { (&both[..], &both[..]) } else { (&both[..1], &both[1..]) };
+    pin(Pid::from_raw(0), clients)?;
     let mut servers = Vec::new();
     for kind in kinds.iter().filter(|kind| work.suits(**kind)) {
-        let server = Server::start(*kind, &options.node, work, core).await?;
+        let server = Server::start(*kind, &options.node, work, cores).await?;
         let clients = Clients::connect(&server.addresses, *kind, work).await?;
         clients.fill().await.with_context(|| format!("can't fill {kind}"))?;
         servers.push((*kind, server, clients, Vec::new()));
@@ -89,8 +92,8 @@ async fn measure(options: &Options, kinds: &[Kind], work: &Work, core: usize) ->
 async fn memory(options: &Options, kinds: &[Kind], core: usize) -> Result<Row> {
     let work = Work::memory(options.entries);
     let mut cells = Vec::new();
-    for kind in kinds {
-        let server = Server::start(*kind, &options.node, &work, core).await?;
+    for kind in kinds.iter().filter(|kind| work.suits(**kind)) {
+        let server = Server::start(*kind, &options.node, &work, &[core]).await?;
         let clients = Clients::connect(&server.addresses, *kind, &work).await?;
         let before = server.memory()?;
         clients.fill().await?;
@@ -109,9 +112,9 @@ fn two_cores() -> Result<(usize, usize)> {
     Ok((first, cores.next().context("this needs two cores: one for the server, one for the clients")?))
 }
 
-/// Binds a process to one core.
-fn pin(process: Pid, core: usize) -> Result<()> {
+/// Binds a process to these cores.
+fn pin(process: Pid, cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(core)?;
-    sched_setaffinity(process, &set).with_context(|| format!("can't use core {core}"))
+    cores.iter().try_for_each(|core| set.set(*core))?;
+    sched_setaffinity(process, &set).with_context(|| format!("can't use the cores {cores:?}"))
 }

@@ -23,6 +23,8 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 pub(super) enum Kind {
     /// Ours.
     Mizuya,
+    /// Ours, with one thread where it may use two cores.
+    OneThread,
     /// Debian's.
     Redis,
     /// Debian's, where there is one.
@@ -33,7 +35,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// In the order of the table.
-    pub(super) const ALL: [Self; 4] = [Self::Mizuya, Self::Redis, Self::Valkey, Self::Memcached];
+    pub(super) const ALL: [Self; 5] = [Self::Mizuya, Self::Redis, Self::Valkey, Self::Memcached, Self::OneThread];
 
     /// Speaks the Redis protocol.
     pub(super) fn is_resp(self) -> bool {
@@ -47,7 +49,7 @@ impl Kind {
             std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
         };
         match self {
-            Self::Mizuya => true,
+            Self::Mizuya | Self::OneThread => true,
             Self::Redis => found("redis-server"),
             Self::Valkey => found("valkey-server"),
             Self::Memcached => found("memcached"),
@@ -59,6 +61,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Mizuya => "mizuya",
+            Self::OneThread => "mizuya, 1 thread",
             Self::Redis => "redis",
             Self::Valkey => "valkey",
             Self::Memcached => "memcached",
@@ -87,15 +90,15 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts one that suits this kind of work.
-    pub(super) async fn start(kind: Kind, node: &Path, work: &Work, core: usize) -> Result<Self> {
+    /// Starts one that suits this kind of work, on these cores.
+    pub(super) async fn start(kind: Kind, node: &Path, work: &Work, cores: &[usize]) -> Result<Self> {
         let (port, http) = (free_port()?, free_port()?);
         let nodes = if kind == Kind::Mizuya { work.nodes } else { 1 };
         let addresses: Vec<SocketAddr> =
             (1..=nodes as u8).map(|node| SocketAddr::from((Ipv4Addr::new(127, 0, 0, node), port))).collect();
         let secrets = if nodes > 1 { Some(secrets(node, &addresses)?) } else { None };
         let commands: Vec<Command> = match kind {
-            Kind::Mizuya => {
+            Kind::Mizuya | Kind::OneThread => {
                 let command = |address: &SocketAddr| mizuya(node, *address, http, work.limit);
                 match &secrets {
                     None => addresses.iter().map(|address| alone(command(address))).collect(),
@@ -109,11 +112,14 @@ impl Server {
             Kind::Valkey => vec![redis("valkey-server", port, work.limit)],
             Kind::Memcached => vec![memcached(port, work.limit)],
         };
-        // What starts on one core takes its number of threads from that.
+        // What starts takes its number of threads from the cores that it may use.
         let ours = sched_getaffinity(Pid::from_raw(0))?;
-        pin(Pid::from_raw(0), core)?;
+        pin(Pid::from_raw(0), cores)?;
         let mut server = Self { processes: Vec::new(), addresses, _secrets: secrets };
         for mut command in commands {
+            if kind == Kind::OneThread {
+                command.env("TOKIO_WORKER_THREADS", "1");
+            }
             let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
             server.processes.push(process.with_context(|| format!("can't start {kind}"))?);
         }
