@@ -2,6 +2,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
+use bytes::{Bytes, BytesMut};
 use mizuya_node::logic::{
     clock::{Clock, Millis},
     cluster::{
@@ -10,7 +11,10 @@ use mizuya_node::logic::{
         message::Message,
         table::{Live, Table},
     },
-    node::{Config, Effects, Identity, Node},
+    commands::{table, words_of},
+    keyspace::Partition,
+    node::{Ask, Config, Effects, Identity, Node, Ticket},
+    resp::{Protocol, Reply, Straight},
 };
 use mizuya_wire::settings::Environment;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -499,7 +503,8 @@ impl Cluster {
             }
             Arrival::Command(ticket, partition, words) => {
                 let random = self.rng.random();
-                let reply = process.node.submit(ticket, partition, &words, clock, random, &mut effects);
+                let moment = (clock, random);
+                let reply = submit(&process.node, ticket, partition, &words, moment, &mut effects);
                 if reply.as_ref().is_some_and(|reply| !reply.is_error()) {
                     let finding = self.observer.answers(process, partition.index());
                     self.trace.found(&mut self.finding, now, finding);
@@ -619,4 +624,26 @@ impl Cluster {
         let Some(id) = table.named(&self.names[place]).map(|member| member.id) else { return 0 };
         table.partitions.iter().filter(|assignment| assignment.primary() == Some(id)).count()
     }
+}
+
+/// As the client port does it: a value may go straight to where the client's replies go.
+fn submit(
+    node: &Node,
+    ticket: Ticket,
+    partition: Partition,
+    words: &[Bytes],
+    (clock, random): (Clock, u64),
+    effects: &mut Effects,
+) -> Option<Reply> {
+    let words = &words_of(words);
+    let command = match table::command(words) {
+        Ok(command) => command,
+        Err(error) => return Some(error),
+    };
+    let mut output = BytesMut::new();
+    let straight = Straight { sink: &mut output, protocol: Protocol::Resp3 };
+    let ask = Ask { command, partition, words };
+    let reply = node.submit_in(&mut node.turn(clock, random), ticket, ask, Some(straight), effects)?;
+    let written = (reply == Reply::Written).then(|| Reply::from_resp3(&output.freeze()).expect("a whole reply"));
+    Some(written.unwrap_or(reply))
 }

@@ -221,6 +221,66 @@ async fn quit_answers_what_came_before_and_nothing_after() {
 }
 
 #[tokio::test]
+async fn commands_in_frames_before_an_end_are_answered_and_none_after() {
+    let port = Port::single().await;
+    let ends: [(&[u8], &[u8]); 3] = [
+        (b"*1\r\n$4\r\nQUIT\r\n", b"+OK\r\n"),
+        (b"*1\r\n:4\r\n", b"-ERR Protocol error: expected '$', got ':'\r\n"),
+        (b"*x\r\n", b"-ERR Protocol error: invalid multibulk length\r\n"),
+    ];
+    for (end, answer) in ends {
+        let mut client = port.client().await;
+        let mut sent = Vec::new();
+        for words in [["SET", "k", "1"], ["INCRBY", "k", "2"], ["SET", "k", "v"]] {
+            sent.extend_from_slice(&frame(&words.map(|word| Bytes::from_static(word.as_bytes()))));
+        }
+        sent.extend_from_slice(end);
+        sent.extend_from_slice(&frame(&["SET", "k", "after"].map(|word| Bytes::from_static(word.as_bytes()))));
+        client.stream.write_all(&sent).await.unwrap();
+        assert_eq!(client.rest().await, [b"+OK\r\n:3\r\n+OK\r\n", answer].concat());
+        assert_eq!(port.client().await.ask("GET k").await, b"$1\r\nv\r\n");
+    }
+}
+
+#[tokio::test]
+async fn the_version_of_the_protocol_changes_in_the_middle_of_a_batch() {
+    let port = Port::single().await;
+    let mut client = port.client().await;
+    let mut sent = Vec::new();
+    for words in [&["GET", "none"][..], &["MGET", "none", "none"], &["HELLO", "3"], &["GET", "none"], &["MGET", "none"]]
+    {
+        let words: Vec<Bytes> = words.iter().map(|word| Bytes::from_static(word.as_bytes())).collect();
+        sent.extend_from_slice(&frame(&words));
+    }
+    sent.extend_from_slice(b"*1\r\n$4\r\nQUIT\r\n");
+    client.stream.write_all(&sent).await.unwrap();
+    let answers = client.rest().await;
+    assert!(answers.starts_with(b"$-1\r\n*2\r\n$-1\r\n$-1\r\n%"), "{}", answers.escape_ascii());
+    assert!(answers.ends_with(b"\r\n_\r\n*1\r\n_\r\n+OK\r\n"), "{}", answers.escape_ascii());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_values_is_of_one_moment() {
+    let port = Port::single().await;
+    let (mut writer, mut reader) = (port.client().await, port.client().await);
+    writer.ask("MSET {t}a 0 {t}b 0").await;
+    let writes = tokio::spawn(async move {
+        for number in 1..=3000 {
+            assert_eq!(writer.ask(&format!("MSET {{t}}a {number} {{t}}b {number}")).await, b"+OK\r\n");
+        }
+    });
+    let mut seen = BTreeSet::new();
+    while !writes.is_finished() {
+        let list = String::from_utf8(reader.ask("MGET {t}a elsewhere {t}b").await).unwrap();
+        let values: Vec<&str> = list.split("\r\n").filter(|line| !line.starts_with(['*', '$'])).collect();
+        assert_eq!(values[0], values[1], "{list:?}");
+        seen.insert(values[0].to_owned());
+    }
+    writes.await.unwrap();
+    assert!(seen.len() > 10, "only {} states were seen", seen.len());
+}
+
+#[tokio::test]
 async fn a_client_that_ends_its_half_is_answered_first() {
     let port = Port::single().await;
     let mut client = port.client().await;

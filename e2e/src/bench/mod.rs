@@ -5,11 +5,13 @@
 //! each round, so that slow changes of the machine meet all of them.
 
 mod clients;
+mod floor;
 mod report;
 mod server;
 mod work;
 
 use self::clients::Clients;
+pub use self::floor::Floor;
 use self::report::{Cell, Row};
 use self::server::{Kind, Server};
 use self::work::Work;
@@ -73,7 +75,9 @@ async fn measure(options: &Options, kinds: &[Kind], work: &Work, (core, clients)
     for kind in kinds.iter().filter(|kind| work.suits(**kind)) {
         let server = Server::start(*kind, &options.node, work, cores).await?;
         let clients = Clients::connect(&server.addresses, *kind, work).await?;
-        clients.fill().await.with_context(|| format!("can't fill {kind}"))?;
+        if *kind != Kind::Floor {
+            clients.fill().await.with_context(|| format!("can't fill {kind}"))?;
+        }
         servers.push((*kind, server, clients, Vec::new()));
     }
     for _ in 0..options.rounds {

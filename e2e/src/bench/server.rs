@@ -23,6 +23,8 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 pub(super) enum Kind {
     /// Ours.
     Mizuya,
+    /// What the kernel alone takes.
+    Floor,
     /// Ours, with one thread where it may use two cores.
     OneThread,
     /// Debian's.
@@ -35,7 +37,8 @@ pub(super) enum Kind {
 
 impl Kind {
     /// In the order of the table.
-    pub(super) const ALL: [Self; 5] = [Self::Mizuya, Self::Redis, Self::Valkey, Self::Memcached, Self::OneThread];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Mizuya, Self::Redis, Self::Valkey, Self::Memcached, Self::Floor, Self::OneThread];
 
     /// Speaks the Redis protocol.
     pub(super) fn is_resp(self) -> bool {
@@ -49,7 +52,7 @@ impl Kind {
             std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
         };
         match self {
-            Self::Mizuya | Self::OneThread => true,
+            Self::Mizuya | Self::Floor | Self::OneThread => true,
             Self::Redis => found("redis-server"),
             Self::Valkey => found("valkey-server"),
             Self::Memcached => found("memcached"),
@@ -61,6 +64,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Mizuya => "mizuya",
+            Self::Floor => "floor",
             Self::OneThread => "mizuya, 1 thread",
             Self::Redis => "redis",
             Self::Valkey => "valkey",
@@ -111,6 +115,7 @@ impl Server {
             Kind::Redis => vec![redis("redis-server", port, work.limit)],
             Kind::Valkey => vec![redis("valkey-server", port, work.limit)],
             Kind::Memcached => vec![memcached(port, work.limit)],
+            Kind::Floor => vec![floor(addresses[0], work.batch_bytes(kind))?],
         };
         // What starts takes its number of threads from the cores that it may use.
         let ours = sched_getaffinity(Pid::from_raw(0))?;
@@ -160,6 +165,9 @@ async fn answers(kind: Kind, address: SocketAddr) -> bool {
     let (ask, expected): (&[u8], &[u8]) =
         if kind.is_resp() { (b"SET ready 1\r\n", b"+OK") } else { (b"version\r\n", b"VER") };
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    if kind == Kind::Floor {
+        return true;
+    }
     let mut answer = [0; 3];
     stream.write_all(ask).await.is_ok() && stream.read_exact(&mut answer).await.is_ok() && answer == expected
 }
@@ -216,6 +224,13 @@ fn redis(program: &str, port: u16, limit: u64) -> Command {
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.args(["--maxmemory", &limit.to_string(), "--maxmemory-policy", "allkeys-lru"]);
     command
+}
+
+fn floor(address: SocketAddr, (requests, answers): (usize, usize)) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("this program has a path")?);
+    command.args(["floor", "--address", &address.to_string()]);
+    command.args(["--requests", &requests.to_string(), "--answers", &answers.to_string()]);
+    Ok(command)
 }
 
 fn memcached(port: u16, limit: u64) -> Command {

@@ -117,6 +117,9 @@ impl Work {
         if self.two_cores || kind == Kind::OneThread {
             return self.two_cores && matches!(kind, Kind::Mizuya | Kind::OneThread);
         }
+        if kind == Kind::Floor {
+            return self.nodes == 1 && self.goal.is_some() && !self.evicts();
+        }
         // memcached's multiget skips keys that are not there, so its answers have no fixed length; and it refuses some
         // writes while it makes room.
         kind.is_resp() || !(matches!(self.request, Request::GetMany(_)) || self.evicts() || self.nodes > 1)
@@ -133,6 +136,15 @@ impl Work {
             Request::GetMany(keys) => keys as u64,
             Request::Get | Request::Set => 1,
         }
+    }
+
+    /// Bytes of the requests of a batch, and of their answers.
+    pub(super) fn batch_bytes(&self, kind: Kind) -> (usize, usize) {
+        let (mut requests, mut answers) = (Vec::new(), 0);
+        for _ in 0..self.pipeline {
+            answers += self.write(kind, self.request, &mut || 0, &mut requests);
+        }
+        (requests.len(), answers)
     }
 
     /// Appends a request whose keys `any` chooses, and returns how long its answer is.

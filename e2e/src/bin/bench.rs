@@ -1,8 +1,8 @@
 //! Our node beside other servers: `bench --rounds 7`.
 
 use anyhow::{Context, Result};
-use clap::Parser;
-use mizuya_e2e::bench::{self, Options};
+use clap::{Parser, Subcommand};
+use mizuya_e2e::bench::{self, Floor, Options};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,11 +28,23 @@ struct Arguments {
     /// Our program [default: the one beside this].
     #[arg(long)]
     node: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One of the servers: it understands nothing, so it takes what the kernel takes.
+    #[command(hide = true)]
+    Floor(Floor),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Command::Floor(floor)) = arguments.command {
+        return floor.serve();
+    }
     let beside = || {
         let own = std::env::current_exe().context("this program has a path")?;
         Ok::<_, anyhow::Error>(own.with_file_name("mizuya-node"))

@@ -130,10 +130,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "lease_ignored",
         "node/requests.rs",
-        (
-            "Standing::Serving if now.0 < self.lease_until.load(Ordering::Acquire) => {",
-            "Standing::Serving if now.0 < u64::MAX => {",
-        ),
+        ("Standing::Serving if self.has_lease(now) => {", "Standing::Serving if now.0 < u64::MAX => {"),
         no_old_value_returns::NAME,
     ),
     mutant(

@@ -270,9 +270,9 @@ impl Runtime {
         self.node.submit_in(&mut batch.turn, ticket, ask, straight, &mut batch.effects)
     }
 
-    /// Reads straight to the client, if that needs nobody else; false: nothing was done.
-    pub fn read_straight(&self, batch: &mut Batch, ask: Ask<'_>, straight: Straight<'_>) -> bool {
-        self.settings.mode != Mode::Disabled && self.node.read_straight(&mut batch.turn, ask, straight)
+    /// Reads keys of the default map straight to the client, if that needs nobody else; false: nothing was done.
+    pub fn read_all(&self, batch: &mut Batch, keys: &[(Partition, &[u8])], straight: Straight<'_>) -> bool {
+        self.settings.mode != Mode::Disabled && self.node.read_all(&mut batch.turn, keys, straight)
     }
 
     /// What a store without entries answers; nothing is kept.

@@ -20,16 +20,6 @@ pub(super) struct Output {
     tail: BytesMut,
 }
 
-impl Output {
-    /// Puts another one behind this one.
-    pub(super) fn append(&mut self, other: Self) {
-        for bytes in &other.queue {
-            self.put_value(bytes);
-        }
-        self.put(&other.tail);
-    }
-}
-
 impl Sink for Output {
     fn put(&mut self, bytes: &[u8]) {
         self.tail.put_slice(bytes);

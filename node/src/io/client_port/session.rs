@@ -34,6 +34,8 @@ const KEPT_WORDS: usize = 64;
 const AHEAD: usize = 16;
 /// About how many bytes of them.
 const AHEAD_BYTES: usize = 64 << 10;
+/// Words of a list of values that is read at one moment. Longer ones are read partition by partition.
+const MOST_AT_ONCE: usize = 257;
 /// With fewer commands than this it costs more than it brings.
 const WORTH_A_LOOK: usize = 4;
 /// Most bytes of replies that one connection has not taken; then no more requests are taken. Clients that send a long
@@ -48,6 +50,16 @@ struct Ahead<'a> {
     words: SmallVec<[&'a [u8]; 3 * AHEAD]>,
     /// Words of the last one, if it is on one line.
     line: Vec<Bytes>,
+}
+
+impl Ahead<'_> {
+    /// The words of a command for themselves.
+    fn kept(&self, found: &Found) -> Vec<Bytes> {
+        match &found.what {
+            What::Framed(words, _) => kept(&self.words[words.clone()]),
+            _ => self.line.clone(),
+        }
+    }
 }
 
 struct Found {
@@ -81,6 +93,8 @@ pub(super) struct Session {
     output: Output,
     /// A command that waits for earlier ones of its partition (rule F2).
     held: Option<Vec<Bytes>>,
+    /// The command that was just tried is to be held.
+    must_wait: bool,
     /// Room for the places of a command's words.
     places: Vec<Place>,
     /// After QUIT or bytes that are no command, nothing more is taken.
@@ -98,6 +112,7 @@ impl Session {
             slots: Slots::default(),
             output: Output::default(),
             held: None,
+            must_wait: false,
             places: Vec::new(),
             over: false,
         }
@@ -181,6 +196,7 @@ impl Session {
         let (mut executed, mut last, mut taken) = (0, None, 0);
         if let Some(held) = self.held.take() {
             last = self.command(&mut batch, &words_of(&held));
+            self.held = std::mem::take(&mut self.must_wait).then_some(held);
             executed += u64::from(self.held.is_none());
         }
         let mut ahead = Ahead::default();
@@ -197,8 +213,10 @@ impl Session {
                     break;
                 }
                 let command = self.take(&mut batch, &ahead, found);
+                self.held = std::mem::take(&mut self.must_wait).then(|| ahead.kept(found));
                 taken += found.length;
-                executed += u64::from(self.held.is_none());
+                let is_command = matches!(found.what, What::Framed(..) | What::Line);
+                executed += u64::from(is_command && self.held.is_none());
                 last = command.or(last);
             }
         }
@@ -214,11 +232,13 @@ impl Session {
 
     /// Finds the next commands in a buffer.
     fn find<'a>(&mut self, buffer: &'a [u8], ahead: &mut Ahead<'a>) {
-        (ahead.found.clear(), ahead.words.clear());
+        ahead.found.clear();
+        ahead.words.clear();
         let mut at = 0;
-        while ahead.found.len() < AHEAD && at < AHEAD_BYTES {
+        // No more than there is room for: the rest would have to be found again.
+        let most = AHEAD.min(MAX_IN_FLIGHT - self.slots.in_flight());
+        while ahead.found.len() < most && at < AHEAD_BYTES {
             let rest = &buffer[at..];
-            self.places.clear();
             let (what, length) = match self.parser.next(rest, &mut self.places) {
                 Ok(None) => break,
                 Ok(Some((Request::Empty, length))) => (What::Nothing, length),
@@ -301,9 +321,7 @@ impl Session {
                 return words.first().and_then(|name| table::find(name));
             }
         };
-        if let Some(each) = command.each()
-            && self.values_of_all(batch, each, words)
-        {
+        if command.lists_values() && self.values_of_all(batch, words) {
             return Some(command);
         }
         match commands::route(command, words, self.runtime.partitions()) {
@@ -315,54 +333,41 @@ impl Session {
             Ok(Route::One(partition)) => self.one(batch, Ask { command, partition, words }),
             Ok(Route::Split(parts, merge)) => {
                 let (partitions, requests): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-                self.many(batch, (&partitions, merge), (command, words), |part| &requests[part]);
+                self.many(batch, (&partitions, merge), command, |part| &requests[part]);
             }
             Ok(Route::Each(merge)) => {
                 let all: Vec<_> = (0..self.runtime.partitions()).map(Partition).collect();
-                self.many(batch, (&all, merge), (command, words), |_| words);
+                self.many(batch, (&all, merge), command, |_| words);
             }
-            Ok(Route::Scan(walk)) => self.scan(batch, walk, (command, words)),
+            Ok(Route::Scan(walk)) => self.scan(batch, walk, command),
         }
         Some(command)
     }
 
-    /// Answers a list of values straight from where they are kept, each as `each` would; false: nothing was done.
-    fn values_of_all<'w>(&mut self, batch: &mut Batch, each: &'static Command, words: &Words<'w>) -> bool {
-        if !self.slots.is_empty() {
+    /// Answers a list of values straight from where they are kept; false: nothing was done.
+    fn values_of_all<'w>(&mut self, batch: &mut Batch, words: &Words<'w>) -> bool {
+        if !self.slots.is_empty() || words.len() > MOST_AT_ONCE {
             return false;
         }
-        // Beside the output, for the case that the last of them cannot be answered here.
-        let (mut output, protocol) = (Output::default(), self.protocol);
-        Straight { sink: &mut output, protocol }.list(words.len() - 1);
-        for keys in words[1..].chunks(AHEAD) {
-            let partition = |key: &&'w [u8]| Some((partition(key, self.runtime.partitions()).ok()?, *key));
-            let Some(keys) = keys.iter().map(partition).collect::<Option<SmallVec<[_; AHEAD]>>>() else {
-                return false;
-            };
-            if keys.len() >= WORTH_A_LOOK {
-                self.runtime.node().look_ahead(&keys);
-            }
-            for (partition, key) in keys {
-                let ask = Ask { command: each, partition, words: &[each.name.as_bytes(), key] };
-                if !self.runtime.read_straight(batch, ask, Straight { sink: &mut output, protocol }) {
-                    return false;
-                }
-            }
+        let partition = |key: &&'w [u8]| Some((partition(key, self.runtime.partitions()).ok()?, *key));
+        let Some(keys) = words[1..].iter().map(partition).collect::<Option<SmallVec<[_; 64]>>>() else { return false };
+        let straight = Straight { sink: &mut self.output, protocol: self.protocol };
+        let answered = self.runtime.read_all(batch, &keys, straight);
+        if answered {
+            self.answer(Reply::Written);
         }
-        self.output.append(output);
-        self.answer(Reply::Written);
-        true
+        answered
     }
 
     /// The epoch under which a command for these partitions may be sent now; none: it has to wait (rule F2).
-    fn epoch_for(&self, batch: &Batch, partitions: &[Partition]) -> Option<u64> {
-        let epoch = batch.turn.epoch();
+    fn epoch_for(&self, partitions: &[Partition]) -> Option<u64> {
+        let epoch = self.runtime.node().epoch();
         partitions.iter().all(|partition| self.slots.may_send(*partition, epoch)).then_some(epoch)
     }
 
     fn one(&mut self, batch: &mut Batch, ask: Ask<'_>) {
-        let Some(epoch) = self.epoch_for(batch, &[ask.partition]) else {
-            self.held = Some(kept(ask.words));
+        let Some(epoch) = self.epoch_for(&[ask.partition]) else {
+            self.must_wait = true;
             return;
         };
         let ticket = self.ticket(0);
@@ -375,16 +380,16 @@ impl Session {
         }
     }
 
-    /// Sends a command in parts; `words` are the client's, should it have to wait.
+    /// Sends a command in parts.
     fn many<'a>(
         &mut self,
         batch: &mut Batch,
         (partitions, merge): (&[Partition], Merge),
-        (command, words): (&'static Command, &Words<'_>),
+        command: &'static Command,
         part: impl Fn(usize) -> &'a Words<'a>,
     ) {
-        let Some(epoch) = self.epoch_for(batch, partitions) else {
-            self.held = Some(kept(words));
+        let Some(epoch) = self.epoch_for(partitions) else {
+            self.must_wait = true;
             return;
         };
         let submit = |(i, partition): (usize, &Partition)| {
@@ -400,13 +405,13 @@ impl Session {
         }
     }
 
-    fn scan(&mut self, batch: &mut Batch, mut walk: Walk, (command, words): (&'static Command, &Words<'_>)) {
+    fn scan(&mut self, batch: &mut Batch, mut walk: Walk, command: &'static Command) {
         let Some((partition, _)) = walk.step() else {
             let reply = walk.reply();
             return self.answer(reply);
         };
-        if self.epoch_for(batch, &[partition]).is_none() {
-            self.held = Some(kept(words));
+        if self.epoch_for(&[partition]).is_none() {
+            self.must_wait = true;
             return;
         }
         let request = self.slots.next();
@@ -416,7 +421,7 @@ impl Session {
 
     /// Takes steps of a walk until one is answered later or the walk is over.
     fn walk(&mut self, batch: &mut Batch, request: u64) {
-        let epoch = batch.turn.epoch();
+        let epoch = self.runtime.node().epoch();
         loop {
             let Some((command, walk, step)) = self.slots.walk(request) else { return };
             let Some((partition, words)) = walk.step() else {

@@ -237,7 +237,11 @@ fn frames(
             tokio::select! {
                 // Who wakes this one is in the middle of a batch of commands, and others are ready behind it: what all of
                 // them have to say goes into one frame.
-                () = link.wake.notified() => yield_now().await,
+                () = link.wake.notified() => {
+                    if link.session.load(Ordering::Acquire) == session {
+                        yield_now().await;
+                    }
+                }
                 () = time::sleep(PACE), if runtime.node().builds_for(&name) => {
                     if asleep.elapsed() > PACE + LATE {
                         runtime.node().sends_late(&name);

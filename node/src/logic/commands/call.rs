@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Context, Done, Words, errors};
+use super::{Context, Done, Words, answer_value, errors};
 use crate::logic::{
     clock::Millis,
     resp::{Reply, Straight, integer},
-    store::{Cause, Change, NewValue, Store, Value},
+    store::{Cause, Change, NewValue, Store},
 };
 
 /// A reply, or an error in place of it; an error leaves no change.
@@ -77,13 +77,7 @@ impl<'a> Call<'a, '_> {
             straight.list(keys.len());
         }
         for key in keys {
-            let entry = self.store.get(self.map, key, self.context.clock.now);
-            match entry.as_ref().map(|entry| &entry.value) {
-                Some(Value::Inside(value)) => straight.value(value),
-                Some(Value::Outside(value)) => straight.shared(value),
-                None => straight.nil(),
-            }
-            let hit = entry.is_some();
+            let hit = answer_value(self.store, (self.map, key), self.context.clock.now, &mut straight);
             self.count(hit);
         }
         Reply::Written

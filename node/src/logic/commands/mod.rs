@@ -30,9 +30,9 @@ use self::{
     table::{Command, Place},
 };
 use crate::logic::{
-    clock::Clock,
+    clock::{Clock, Millis},
     resp::{Reply, Straight},
-    store::{Change, Store},
+    store::{Change, Store, Value},
 };
 
 /// Longest value, the same as the longest word of a request.
@@ -110,6 +110,17 @@ pub fn execute<'a>(
         *done = Done::default();
         error
     })
+}
+
+/// Answers the value of a key, of a map, straight from where it is kept; counts as a use. Whether the key is there.
+pub fn answer_value(store: &mut Store, (map, key): (&[u8], &[u8]), now: Millis, straight: &mut Straight<'_>) -> bool {
+    let entry = store.get(map, key, now);
+    match entry.as_ref().map(|entry| &entry.value) {
+        Some(Value::Inside(value)) => straight.value(value),
+        Some(Value::Outside(value)) => straight.shared(value),
+        None => straight.nil(),
+    }
+    entry.is_some()
 }
 
 #[cfg(test)]

@@ -87,9 +87,9 @@ impl Merging {
 }
 
 impl Command {
-    /// The command that answers one value of the list that this one answers.
-    pub fn each(&self) -> Option<&'static Self> {
-        if matches!(self.place, Place::Keys(_, Merging::InOrder)) { find(b"get") } else { None }
+    /// Whether it answers the values of its keys, and nothing else.
+    pub fn lists_values(&self) -> bool {
+        matches!(self.place, Place::Keys(_, Merging::InOrder))
     }
 
     /// The first key, where the default map has it.

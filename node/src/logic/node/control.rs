@@ -483,7 +483,7 @@ impl Node {
     }
 
     fn watch_quorum(&self, control: &mut Control, clock: Clock) {
-        let lost = control.voter.in_force().is_some() && clock.now.0 >= self.lease_until.load(Ordering::Acquire);
+        let lost = control.voter.in_force().is_some() && !self.has_lease(clock.now);
         control.quorum_lost = if lost { control.quorum_lost.or(Some(clock.now)) } else { None };
         if let Some(table) = control.voter.in_force().cloned() {
             self.listen(control, &table, clock.now);

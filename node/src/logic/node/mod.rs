@@ -267,11 +267,14 @@ impl Node {
         self.counters.rejected_callers.store(rejected_callers, Ordering::Relaxed);
     }
 
+    fn has_lease(&self, now: Millis) -> bool {
+        now.0 < self.lease_until.load(Ordering::Acquire)
+    }
+
     /// Whether a command for the partition would be executed here at `now`. At no time two members may do that (rules T2,
     /// W7).
     pub fn serves(&self, partition: Partition, now: Millis) -> bool {
-        now.0 < self.lease_until.load(Ordering::Acquire)
-            && self.replicas[partition.index()].lock().stands(now) == Standing::Serving
+        self.has_lease(now) && self.replicas[partition.index()].lock().stands(now) == Standing::Serving
     }
 
     // ---- streams

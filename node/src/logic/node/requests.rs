@@ -74,11 +74,6 @@ impl Turn {
         self.moment.clock
     }
 
-    /// Counter of the table in force; 0 without one.
-    pub fn epoch(&self) -> u64 {
-        self.routing.epoch
-    }
-
     /// Fresh chance for the next command; Weyl's sequence is even enough for choosing samples.
     fn next(&mut self) -> Moment {
         self.moment.random = self.moment.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -156,25 +151,42 @@ impl Node {
         }
     }
 
-    /// Executes a read whose values go straight to the client, if that needs nobody else; false: nothing was done.
-    pub fn read_straight(&self, turn: &mut Turn, ask: Ask<'_>, straight: Straight<'_>) -> bool {
-        let Moment { clock, random } = turn.next();
-        if ask.command.access != Access::Read || !self.is_here(turn, ask.partition) {
+    /// Reads these keys of the default map at one moment, as a list that goes straight to the client, if that needs nobody
+    /// else; false: nothing was done. Nobody else locks more than one partition.
+    pub fn read_all(&self, turn: &mut Turn, keys: &[(Partition, &[u8])], mut straight: Straight<'_>) -> bool {
+        let now = turn.next().clock.now;
+        if !keys.iter().all(|(partition, _)| self.is_here(turn, *partition)) {
             return false;
         }
-        let mut replica = self.replicas[ask.partition.index()].lock();
-        let answers = replica.standing(clock.now) == Standing::Serving
-            && clock.now.0 < self.lease_until.load(Ordering::Acquire)
-            && replica.answers_reads_at_once()
-            && replica.refuses_read().is_none();
-        if !answers {
+        let mut partitions: SmallVec<[Partition; 64]> = keys.iter().map(|(partition, _)| *partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        let mut replicas: Vec<_> = partitions.iter().map(|partition| self.replicas[partition.index()].lock()).collect();
+        if !replicas.iter_mut().all(|replica| self.answers(replica, now) && replica.answers_reads_at_once()) {
             return false;
         }
-        let context = Context { clock, random, default_map: &self.default_map };
-        let mut done = Done::default();
-        let reply = commands::execute(ask.command, ask.words, &mut replica.store, &context, Some(straight), &mut done);
-        replica.served.count(&done);
-        reply == Reply::Written
+        let map = &self.default_map;
+        let place = |partition: &Partition| partitions.partition_point(|other| other < partition);
+        let places: SmallVec<[usize; 64]> = keys.iter().map(|(partition, _)| place(partition)).collect();
+        let list = |((_, key), place): (&(Partition, &[u8]), &usize)| replicas[*place].store.prefetch_list(map, key);
+        let hashes: SmallVec<[Option<u64>; 64]> = keys.iter().zip(&places).map(list).collect();
+        for (hash, place) in hashes.iter().zip(&places) {
+            if let Some(hash) = hash {
+                replicas[*place].store.prefetch_entry(*hash);
+            }
+        }
+        straight.list(keys.len());
+        for ((_, key), place) in keys.iter().zip(places) {
+            let replica = &mut *replicas[place];
+            let hit = commands::answer_value(&mut replica.store, (map, key), now, &mut straight);
+            replica.served.count(&Done { hits: hit.into(), misses: (!hit).into(), ..Done::default() });
+        }
+        true
+    }
+
+    /// Whether this member may answer for a partition now (rules T2, W7). At no time two members may.
+    fn answers(&self, replica: &mut Replica, now: Millis) -> bool {
+        replica.standing(now) == Standing::Serving && self.has_lease(now)
     }
 
     /// Whether a command for the partition can be executed here, as far as the table tells, and none goes before it.
@@ -201,7 +213,7 @@ impl Node {
         let now = moment.clock.now;
         let mut replica = self.replicas[ask.partition.index()].lock();
         match replica.standing(now) {
-            Standing::Serving if now.0 < self.lease_until.load(Ordering::Acquire) => {
+            Standing::Serving if self.has_lease(now) => {
                 let reply = self.run(&mut replica, origin, ask, moment, straight, effects);
                 reply.map_or(Execution::Pending, Execution::Answered)
             }
@@ -344,7 +356,7 @@ impl Node {
         let Some(table) = &routing.table else {
             return Reply::Error("LOADING the node is not a member of a cluster yet; /readyz says why".to_owned());
         };
-        if clock.now.0 < self.lease_until.load(Ordering::Acquire) {
+        if self.has_lease(clock.now) {
             return not_begun(partition);
         }
         Reply::Error(format!(

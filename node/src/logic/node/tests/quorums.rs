@@ -1,7 +1,10 @@
 //! When a write is acknowledged, waits, fails or is refused (rules W2, Q1, Q2), and where buffers end.
 
 use super::*;
-use crate::logic::cluster::replica::{MAX_LOG_BYTES, WRITE_TIMEOUT};
+use crate::logic::{
+    cluster::replica::{MAX_LOG_BYTES, WRITE_TIMEOUT},
+    resp::{Protocol, Straight},
+};
 
 fn live(factor: u32, write_quorum: u32, read_quorum: u32, member_quorum: MemberQuorum) -> Live {
     Live { generation: 1, factor, read_quorum, write_quorum, member_quorum }
@@ -182,4 +185,31 @@ fn requests_that_wait_are_kept_within_a_bound_and_then_refused() {
     let [(ticket, Reply::Error(text))] = &effects.replies[..] else { panic!("{:?}", effects.replies.len()) };
     assert_eq!(ticket.request, MOST);
     assert!(text.starts_with("OVERLOADED not executed: "), "{text}");
+}
+
+/// What a list of one key of this partition answers straight at this node.
+fn straight(net: &Net, partition: Partition) -> (bool, Bytes) {
+    let (node, mut output) = (&net.nodes[0].0, bytes::BytesMut::new());
+    let straight = Straight { sink: &mut output, protocol: Protocol::Resp2 };
+    let answered = node.read_all(&mut node.turn(net.clock, 1), &[(partition, b"key")], straight);
+    (answered, output.freeze())
+}
+
+#[test]
+fn a_value_goes_straight_to_the_client_only_where_this_member_may_answer_alone() {
+    let mut net = Net::new(3, MemberQuorum::Auto);
+    let (own, other) = (net.held_by(0, 1), net.held_by(1, 0));
+    assert_eq!(net.set(0, own), Reply::OK);
+    assert_eq!(straight(&net, own), (true, Bytes::from_static(b"*1\r\n$5\r\nvalue\r\n")));
+    assert_eq!(straight(&net, other), (false, Bytes::new()));
+    // Without a lease nobody does (rule W7).
+    net.cut(0, 1);
+    net.cut(0, 2);
+    net.pass(Environment::Local.timing().lease * 2);
+    assert_eq!(straight(&net, own), (false, Bytes::new()));
+    // With R > 1 copies are asked first (rule Q1).
+    let mut net = Net::with(3, live(3, 2, 2, MemberQuorum::Auto));
+    let own = net.held_by(0, 1);
+    assert_eq!(net.set(0, own), Reply::OK);
+    assert_eq!(straight(&net, own), (false, Bytes::new()));
 }
