@@ -1,4 +1,4 @@
-//! One server process, bound to one core.
+//! One server, bound to its cores: a process, or several where it is a cluster.
 
 use super::pin;
 use super::work::Work;
