@@ -205,28 +205,37 @@ fn a_former_primary_that_hears_of_it_late_is_waited_for() {
     cluster.is_fine();
 }
 
-/// A primary and its copy do not hear each other, so the copy is taken out of sync. Then the primary ends.
+/// A partition's primary and its copy do not hear each other, so the copy was taken out of sync. Both of them.
+fn with_a_copy_out_of_sync(partition: usize, seed: u64) -> (Cluster, usize, usize) {
+    let mut cluster = Cluster::settled(Shape { write_quorum: 2, ..Shape::THREE }, seed + partition as u64);
+    cluster.load(true);
+    cluster.run(1000);
+    let (primary, other) = holders(&cluster, partition);
+    for (from, to) in [(primary, other), (other, primary)] {
+        cluster.network.block(from, to);
+    }
+    write(&mut cluster, primary, partition);
+    cluster.within("the copy is out of sync", 10_000, |c| is_alone(c, partition));
+    (cluster, primary, other)
+}
+
+fn primary_ends_and_returns(cluster: &mut Cluster, primary: usize, other: usize) {
+    cluster.crash(primary);
+    for (from, to) in [(primary, other), (other, primary)] {
+        cluster.unblock(from, to);
+    }
+    cluster.run(3000);
+    cluster.start(primary);
+    cluster.within("copies are rebuilt", 30_000, Cluster::is_quiet);
+    cluster.is_fine();
+}
+
 #[test]
 fn a_copy_that_its_primary_could_not_reach_goes_on_with_all_that_was_acknowledged() {
     for partition in 0..usize::from(PARTITIONS) {
-        let mut cluster = Cluster::settled(Shape { write_quorum: 2, ..Shape::THREE }, 50 + partition as u64);
-        cluster.load(true);
-        cluster.run(1000);
-        let (primary, other) = holders(&cluster, partition);
-        for (from, to) in [(primary, other), (other, primary)] {
-            cluster.network.block(from, to);
-        }
-        write(&mut cluster, primary, partition);
-        cluster.within("the copy is out of sync", 10_000, |c| is_alone(c, partition));
+        let (mut cluster, primary, other) = with_a_copy_out_of_sync(partition, 50);
         cluster.run(300);
-        cluster.crash(primary);
-        for (from, to) in [(primary, other), (other, primary)] {
-            cluster.unblock(from, to);
-        }
-        cluster.run(3000);
-        cluster.start(primary);
-        cluster.within("copies are rebuilt", 30_000, Cluster::is_quiet);
-        cluster.is_fine();
+        primary_ends_and_returns(&mut cluster, primary, other);
         assert_eq!(cluster.figures.emptied, 0, "{}", cluster.trace.text());
         assert!(cluster.figures.eligible_promoted > 0, "{}", cluster.trace.text());
     }
@@ -235,15 +244,7 @@ fn a_copy_that_its_primary_could_not_reach_goes_on_with_all_that_was_acknowledge
 #[test]
 fn a_copy_that_writes_no_longer_wait_for_is_not_promoted() {
     for partition in 0..usize::from(PARTITIONS) {
-        let mut cluster = Cluster::settled(Shape { write_quorum: 2, ..Shape::THREE }, 60 + partition as u64);
-        cluster.load(true);
-        cluster.run(1000);
-        let (primary, other) = holders(&cluster, partition);
-        for (from, to) in [(primary, other), (other, primary)] {
-            cluster.network.block(from, to);
-        }
-        write(&mut cluster, primary, partition);
-        cluster.within("the copy is out of sync", 10_000, |c| is_alone(c, partition));
+        let (mut cluster, primary, other) = with_a_copy_out_of_sync(partition, 60);
         let live =
             Live { generation: 10, factor: 2, read_quorum: 1, write_quorum: 1, member_quorum: MemberQuorum::Auto };
         cluster.change(other, Change::Settings(live));
@@ -252,14 +253,7 @@ fn a_copy_that_writes_no_longer_wait_for_is_not_promoted() {
             table.is_some_and(|table| table.live == live)
         });
         cluster.run(8000);
-        cluster.crash(primary);
-        for (from, to) in [(primary, other), (other, primary)] {
-            cluster.unblock(from, to);
-        }
-        cluster.run(3000);
-        cluster.start(primary);
-        cluster.within("copies are rebuilt", 30_000, Cluster::is_quiet);
-        cluster.is_fine();
+        primary_ends_and_returns(&mut cluster, primary, other);
         assert!(cluster.figures.emptied > 0, "{}", cluster.trace.text());
     }
 }
