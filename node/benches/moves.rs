@@ -40,7 +40,8 @@ const FILLERS: u64 = 6;
 const PIPELINE: u64 = 256;
 /// How long filling, moving or settling may take.
 const PATIENCE: Duration = Duration::from_mins(10);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Rarely: looking is work for a member and for this program, at rest as well as in a move.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Parser)]
 struct Arguments {
@@ -131,7 +132,8 @@ async fn one_run(place: &Place, arguments: &Arguments, keys: u64, join: impl FnO
     let readers = Readers::start(place, arguments.rate, keys);
     sleep(Duration::from_secs(1)).await;
     let quiet = Instant::now();
-    sleep(Duration::from_secs(arguments.quiet)).await;
+    let end = quiet + Duration::from_secs(arguments.quiet);
+    until(place, "at rest", |_| Instant::now() >= end).await;
     let quiet = quiet..Instant::now();
     let mut joiner = join();
     until(place, "moving", |status| status.partitions_moving > 0 && listed(status, JOINER)).await;

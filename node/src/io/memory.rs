@@ -19,6 +19,15 @@ pub struct Budget {
     pub warning: Option<String>,
 }
 
+/// Whether this process may take memory in huge pages. They make lookups faster, but the kernel clears one while whoever
+/// touched it first waits: milliseconds where a virtual machine has to get the memory from its host. What was taken in
+/// small pages is joined in the background once huge pages are allowed again (`khugepaged`).
+pub fn take_huge_pages(allowed: bool) {
+    if let Err(error) = nix::sys::prctl::set_thp_disable(!allowed) {
+        tracing::debug!(%error, "huge pages stay as they are");
+    }
+}
+
 /// The budget that holds when the settings name none.
 pub fn budget() -> Budget {
     budget_at(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())

@@ -305,6 +305,7 @@ impl Runtime {
         }
         if effects.table_changed {
             self.look_whom_to_dial();
+            memory::take_huge_pages(!self.node.is_being_filled());
         }
         if let Some(volume) = &self.volume {
             volume.carry_out(effects.persist, effects.erase);

@@ -40,7 +40,7 @@ pub(super) fn write(folder: &Path, table: &Table) -> io::Result<()> {
     let mut bytes = BytesMut::new();
     bytes.put_slice(MAGIC);
     bytes.put_u16_le(FORMAT);
-    bytes.put_slice(&convert::table_out(table.clone()).encode_to_vec());
+    bytes.put_slice(&convert::table_out(table).encode_to_vec());
     let sum = CRC.checksum(&bytes);
     bytes.put_u32_le(sum);
     replace(folder, FILE, |file| io::Write::write_all(file, &bytes))

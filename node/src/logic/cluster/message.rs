@@ -3,6 +3,8 @@
 //! A message may be lost, repeated or late; every one can be handled at any time. The transport tells who sent it
 //! (name and generation, from the `Hello` that opens each stream).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{
@@ -206,6 +208,9 @@ pub struct Confirm {
     pub partition: Partition,
     /// The epoch that it answers.
     pub epoch: PartitionEpoch,
+    /// The table that added or demoted the copy, as far as it knows: what it said before is void, as it is in a
+    /// [`Claim`]. 0: a program that does not tell.
+    pub since: u64,
     /// Last change that it has.
     pub version: Version,
     /// What it got does not follow on what it has: replay from `version`, or build anew.
@@ -284,10 +289,10 @@ pub enum Message {
         /// The epoch now promised.
         promised: Epoch,
         /// Highest table taken.
-        taken: Option<Box<Table>>,
+        taken: Option<Arc<Table>>,
     },
     /// Take this table (rule T2).
-    Propose(Box<Table>),
+    Propose(Arc<Table>),
     /// Answer: taken (`promised` is the table's epoch) or refused (higher), with the last version of each partition
     /// that the answerer was primary of and is no longer.
     Taken {
@@ -301,7 +306,7 @@ pub enum Message {
     /// The table is in force; new primaries serve once they reach these versions.
     InForce {
         /// The table.
-        table: Box<Table>,
+        table: Arc<Table>,
         /// Last versions of partitions handed over.
         handed_over: Vec<(Partition, Version)>,
     },

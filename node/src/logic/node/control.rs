@@ -27,6 +27,9 @@ const HELLO_INTERVAL: u64 = 300;
 const JOINER_FRESH: u64 = 3 * HELLO_INTERVAL + 100;
 /// Between two sendings of a request to the coordinator.
 const REQUEST_INTERVAL: u64 = 150;
+/// Between two tables that only carry a move on, in milliseconds: each of them is work for every member, and commands wait
+/// for it.
+const REST: u64 = 250;
 /// How long a request is repeated, and how long the coordinator remembers it.
 const REQUEST_LIFE: Duration = Duration::from_secs(10);
 const WISH_LIFE: Duration = Duration::from_secs(2);
@@ -54,6 +57,8 @@ pub(super) struct Control {
     pub(super) said_goodbye: bool,
     /// A table in force and wishes for which there is nothing to propose.
     pub(super) considered: Option<(Epoch, Wishes)>,
+    /// What the last proposal was for, beside copies that have become in sync, and when it was made.
+    last_proposal: Option<(Wishes, Millis)>,
     pub(super) handed_over: HandedOver,
     pub(super) taking: Option<Taking>,
     pub(super) loopback: VecDeque<Message>,
@@ -115,6 +120,7 @@ impl Control {
             left_out_by: None,
             said_goodbye: false,
             considered: None,
+            last_proposal: None,
             handed_over: HandedOver::new(),
             taking: None,
             loopback: VecDeque::new(),
@@ -182,6 +188,22 @@ impl Control {
             let since = known.filter(|(generation, _)| *generation == hello.generation).map_or(now, |(_, since)| since);
             self.heard.insert(from.clone(), Heard { hello, at: now, since });
         }
+    }
+
+    /// A table is proposed for these wishes.
+    pub(super) fn proposed(&mut self, wishes: Wishes, now: Millis) {
+        self.last_proposal = Some((without_copies_in_sync(wishes), now));
+    }
+
+    /// Whether a table now would only carry a move on, so soon after the one before that it can wait. It cannot while a
+    /// partition has too few copies in sync for a write, or while a member that leaves waits for it.
+    pub(super) fn rests(&self, base: &Table, wishes: &Wishes, now: Millis) -> bool {
+        let Some((before, at)) = &self.last_proposal else { return false };
+        let is_writable = |assignment| base.running(assignment).count() >= base.live.write_quorum as usize;
+        now.since(*at) < REST
+            && *before == without_copies_in_sync(wishes.clone())
+            && !base.members.iter().any(|member| matches!(member.state, State::Leaving(_)))
+            && base.partitions.iter().all(is_writable)
     }
 
     /// These starts are members now: what they said before must not let them in again once they have left.
@@ -321,21 +343,14 @@ impl Node {
             }
             Message::Prepare(asked) => self.prepare_from(control, from, asked, effects),
             Message::Promise { asked, promised, taken } => {
-                self.promise_from(
-                    control,
-                    (from, generation),
-                    (asked, promised),
-                    taken.map(|table| Arc::new(*table)),
-                    clock,
-                    effects,
-                );
+                self.promise_from(control, (from, generation), (asked, promised), taken, clock, effects);
             }
-            Message::Propose(table) => self.propose_from(control, from, &Arc::new(*table), clock, effects),
+            Message::Propose(table) => self.propose_from(control, from, &table, clock, effects),
             Message::Taken { epoch, promised, handed_over } => {
                 self.taken_from(control, (from, generation), (epoch, promised), handed_over, clock, effects);
             }
             Message::InForce { table, handed_over } => {
-                self.enforce(control, &Arc::new(*table), handed_over, clock, effects);
+                self.enforce(control, &table, handed_over, clock, effects);
             }
             Message::TableWanted => self.send_table(control, from, effects),
             Message::Request(change) => self.request_from(control, from, change, clock, effects),
@@ -409,8 +424,7 @@ impl Node {
 
     fn send_table(&self, control: &mut Control, to: &MemberName, effects: &mut Effects) {
         if let Some(table) = control.voter.in_force() {
-            let message =
-                Message::InForce { table: Box::new((**table).clone()), handed_over: control.handed_over.clone() };
+            let message = Message::InForce { table: table.clone(), handed_over: control.handed_over.clone() };
             self.send(to, message, effects);
         }
     }
@@ -554,6 +568,10 @@ impl Wishes {
         self.overdue = overdue;
         self
     }
+}
+
+fn without_copies_in_sync(wishes: Wishes) -> Wishes {
+    Wishes { in_sync: BTreeSet::new(), ..wishes }
 }
 
 fn young(control: &Control, table: &Table, lease: Duration, now: Millis) -> BTreeSet<MemberId> {

@@ -41,7 +41,7 @@ use super::{
         member::{Generation, Member, MemberId, MemberName},
         message::{Forward, Forwarded, Message},
         replica::{CHUNK_BYTES, Due, Replica, Standing},
-        table::{Live, Table},
+        table::{Copy, Live, Mark, Table},
     },
     keyspace::Partition,
     resp::Reply,
@@ -362,6 +362,14 @@ impl Node {
     /// every 2 ms or so: a pace gives what it has for a moment and forgets what was not taken.
     pub fn builds_for(&self, peer: &MemberName) -> bool {
         self.outbox(peer).builds()
+    }
+
+    /// Whether copies are being built on this member.
+    pub fn is_being_filled(&self) -> bool {
+        let routing = self.routing();
+        let (Some(table), Some(me)) = (&routing.table, routing.me) else { return false };
+        let builds = |copy: &Copy| copy.member == me && copy.mark == Mark::Building;
+        table.partitions.iter().any(|assignment| assignment.copies.iter().any(builds))
     }
 
     /// Whoever sends to this peer came late to a core.

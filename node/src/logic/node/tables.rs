@@ -30,7 +30,7 @@ impl Node {
 
     pub(super) fn prepare_from(&self, control: &mut Control, from: &MemberName, asked: Epoch, effects: &mut Effects) {
         let Some(promised) = control.voter.promise(asked) else { return };
-        let taken = control.voter.taken().map(|table| Box::new((**table).clone()));
+        let taken = control.voter.taken().cloned();
         self.deliver(control, from, Message::Promise { asked, promised, taken }, effects);
     }
 
@@ -158,6 +158,7 @@ impl Node {
         };
         let wishes = self.wishes(control, base, clock);
         let next = next_table(base, &wishes, epoch.counter, known);
+        control.proposed(wishes, clock.now);
         // What somebody has taken may be in force: it is brought into force before anything else.
         let unfinished = !settled || self.highest_heard(control, base, clock.now) > base.epoch;
         let Some(mut table) = next.or_else(|| unfinished.then(|| (**base).clone())) else {
@@ -176,7 +177,7 @@ impl Node {
             Proposer::Idle => return,
             Proposer::Preparing { epoch, highest, .. } => (recipients(highest, None), Message::Prepare(*epoch)),
             Proposer::Proposing { base, table, .. } => {
-                (recipients(table, base.as_deref()), Message::Propose(Box::new((**table).clone())))
+                (recipients(table, base.as_deref()), Message::Propose(table.clone()))
             }
         };
         for name in to {
@@ -195,7 +196,7 @@ impl Node {
         for member in &highest.members {
             let heard = control.heard.get(&member.name).map(|heard| &heard.hello);
             if heard.is_some_and(|hello| hello.generation == member.generation && hello.table.is_none()) {
-                self.send(&member.name, Message::Propose(Box::new((**highest).clone())), effects);
+                self.send(&member.name, Message::Propose(highest.clone()), effects);
             }
         }
     }
@@ -231,7 +232,7 @@ impl Node {
         };
         control.proposer = Proposer::Idle;
         for name in to.into_iter().filter(|name| name != self.name()) {
-            let message = Message::InForce { table: Box::new((*table).clone()), handed_over: handed_over.clone() };
+            let message = Message::InForce { table: table.clone(), handed_over: handed_over.clone() };
             self.send(&name, message, effects);
         }
         self.enforce(control, &table, handed_over, clock, effects);
@@ -281,6 +282,9 @@ impl Node {
         let wishes = self.wishes(control, &base, clock);
         if !unfinished {
             // Nothing is computed twice: at rest a tick compares and goes on.
+            if control.rests(&base, &wishes, clock.now) {
+                return;
+            }
             let considered = Some((base.epoch, wishes));
             if control.considered == considered {
                 return;

@@ -8,6 +8,8 @@ mod records;
 mod table;
 
 pub(in crate::io) use self::table::{table_in, table_out};
+use std::sync::Arc;
+
 use mizuya_wire::peer as wire;
 use wire::message::Kind;
 
@@ -50,16 +52,16 @@ pub fn to_wire(message: Message, now: Millis) -> wire::Message {
         Message::Promise { asked, promised, taken } => Kind::Promise(wire::Promise {
             asked: Some(epoch_out(asked)),
             promised: Some(epoch_out(promised)),
-            taken: taken.map(|table| table::table_out(*table)),
+            taken: taken.map(|table| table::table_out(&table)),
         }),
-        Message::Propose(table) => Kind::Propose(table::table_out(*table)),
+        Message::Propose(table) => Kind::Propose(table::table_out(&table)),
         Message::Taken { epoch, promised, handed_over } => Kind::Taken(wire::Taken {
             epoch: Some(epoch_out(epoch)),
             promised: Some(epoch_out(promised)),
             handed_over: handed_over_out(handed_over),
         }),
         Message::InForce { table, handed_over } => Kind::InForce(wire::InForce {
-            table: Some(table::table_out(*table)),
+            table: Some(table::table_out(&table)),
             handed_over: handed_over_out(handed_over),
         }),
         Message::TableWanted => Kind::TableWanted(wire::TableWanted {}),
@@ -92,16 +94,16 @@ pub fn from_wire(message: wire::Message, now: Millis) -> Result<Option<Message>,
         Kind::Promise(promise) => Message::Promise {
             asked: epoch_in(need(promise.asked, "asked")?),
             promised: epoch_in(need(promise.promised, "promised")?),
-            taken: promise.taken.map(|table| table::table_in(table).map(Box::new)).transpose()?,
+            taken: promise.taken.map(|table| table::table_in(table).map(Arc::new)).transpose()?,
         },
-        Kind::Propose(table) => Message::Propose(Box::new(table::table_in(table)?)),
+        Kind::Propose(table) => Message::Propose(Arc::new(table::table_in(table)?)),
         Kind::Taken(taken) => Message::Taken {
             epoch: epoch_in(need(taken.epoch, "epoch")?),
             promised: epoch_in(need(taken.promised, "promised")?),
             handed_over: handed_over_in(taken.handed_over)?,
         },
         Kind::InForce(in_force) => Message::InForce {
-            table: Box::new(table::table_in(need(in_force.table, "table")?)?),
+            table: Arc::new(table::table_in(need(in_force.table, "table")?)?),
             handed_over: handed_over_in(in_force.handed_over)?,
         },
         Kind::TableWanted(wire::TableWanted {}) => Message::TableWanted,

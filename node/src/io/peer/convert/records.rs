@@ -147,6 +147,7 @@ pub(super) fn confirm_out(confirm: &Confirm) -> wire::Confirm {
         pressure: confirm.pressure,
         holds: confirm.holds,
         differs: confirm.differs,
+        since: confirm.since,
     }
 }
 
@@ -154,6 +155,7 @@ pub(super) fn confirm_in(confirm: wire::Confirm) -> Result<Confirm, Malformed> {
     Ok(Confirm {
         partition: partition_in(confirm.partition)?,
         epoch: PartitionEpoch(confirm.epoch),
+        since: confirm.since,
         version: version_in(need(confirm.version, "version")?),
         gap: confirm.gap,
         refused: confirm.refused,

@@ -20,7 +20,7 @@ pub(super) fn cluster_in(cluster: wire::ClusterId) -> ClusterId {
     ClusterId(u128::from(cluster.high) << 64 | u128::from(cluster.low))
 }
 
-pub(in crate::io) fn table_out(table: Table) -> wire::Table {
+pub(in crate::io) fn table_out(table: &Table) -> wire::Table {
     wire::Table {
         cluster: Some(cluster_out(table.cluster)),
         epoch: Some(epoch_out(table.epoch)),
@@ -28,8 +28,8 @@ pub(in crate::io) fn table_out(table: Table) -> wire::Table {
         live: Some(live_out(table.live)),
         quorum: table.quorum,
         next_member: table.next_member,
-        members: table.members.into_iter().map(member_out).collect(),
-        partitions: table.partitions.into_iter().map(assignment_out).collect(),
+        members: table.members.iter().map(member_out).collect(),
+        partitions: table.partitions.iter().map(assignment_out).collect(),
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn memory_out(memory: &Memory) -> wire::Memory {
         final_of: kept.final_of.map(|id| id.0),
     };
     wire::Memory {
-        table: memory.table.as_ref().map(|table| table_out((**table).clone())),
+        table: memory.table.as_deref().map(table_out),
         cluster: Some(cluster_out(memory.kept.cluster)),
         kept: memory.kept.partitions.iter().map(kept).collect(),
     }
@@ -79,7 +79,7 @@ pub(super) fn memory_in(memory: wire::Memory) -> Result<Memory, Malformed> {
     })
 }
 
-fn member_out(member: Member) -> wire::Member {
+fn member_out(member: &Member) -> wire::Member {
     wire::Member {
         id: member.id.0,
         name: member.name.as_str().to_owned(),
@@ -87,7 +87,7 @@ fn member_out(member: Member) -> wire::Member {
         state: state_out(member.state).into(),
         client_port: u32::from(member.client_port),
         peer_port: u32::from(member.peer_port),
-        zone: member.zone,
+        zone: member.zone.clone(),
     }
 }
 
@@ -128,8 +128,8 @@ fn state_in(state: i32) -> Result<State, Malformed> {
     }
 }
 
-fn assignment_out(assignment: Assignment) -> wire::Assignment {
-    let copy = |copy: Copy| wire::Copy {
+fn assignment_out(assignment: &Assignment) -> wire::Assignment {
+    let copy = |copy: &Copy| wire::Copy {
         member: copy.member.0,
         in_sync: copy.in_sync(),
         since: copy.since,
@@ -137,7 +137,7 @@ fn assignment_out(assignment: Assignment) -> wire::Assignment {
     };
     wire::Assignment {
         epoch: assignment.epoch.0,
-        copies: assignment.copies.into_iter().map(copy).collect(),
+        copies: assignment.copies.iter().map(copy).collect(),
         from: assignment.from.map(|member| member.0),
     }
 }

@@ -174,16 +174,16 @@ fn control() -> impl Strategy<Value = Message> {
         }),
         any::<(u64, bool)>().prop_map(|(sent, confirms)| Message::HeartbeatAck { sent, confirms }),
         epoch().prop_map(Message::Prepare),
-        (epoch(), epoch(), option::of(table().prop_map(Box::new)))
+        (epoch(), epoch(), option::of(table().prop_map(Arc::new)))
             .prop_map(|(asked, promised, taken)| Message::Promise { asked, promised, taken }),
-        table().prop_map(|table| Message::Propose(Box::new(table))),
+        table().prop_map(|table| Message::Propose(Arc::new(table))),
         (epoch(), epoch(), handed_over()).prop_map(|(epoch, promised, handed_over)| Message::Taken {
             epoch,
             promised,
             handed_over
         }),
         (table(), handed_over())
-            .prop_map(|(table, handed_over)| Message::InForce { table: Box::new(table), handed_over }),
+            .prop_map(|(table, handed_over)| Message::InForce { table: Arc::new(table), handed_over }),
         Just(Message::TableWanted),
         change().prop_map(Message::Request),
     ]
@@ -209,11 +209,12 @@ fn data() -> impl Strategy<Value = Message> {
                 Message::Digests(Digests { partition, epoch, at, from, ranges })
             }
         ),
-        (numbers(), any::<([bool; 5], u64, Option<u64>)>()).prop_map(|((partition, epoch, version), rest)| {
-            let ([gap, refused, pressure, holds, differs], probe, needs_from) = rest;
+        (numbers(), any::<([bool; 5], u64, u64, Option<u64>)>()).prop_map(|((partition, epoch, version), rest)| {
+            let ([gap, refused, pressure, holds, differs], since, probe, needs_from) = rest;
             Message::Confirm(Confirm {
                 partition,
                 epoch,
+                since,
                 version,
                 gap,
                 refused,

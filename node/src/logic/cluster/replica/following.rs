@@ -52,6 +52,7 @@ impl Replica {
         Some(Message::Confirm(Confirm {
             partition,
             epoch: following.epoch,
+            since: following.since,
             version,
             gap: std::mem::take(&mut following.gap),
             refused: false,

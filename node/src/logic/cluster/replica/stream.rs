@@ -135,6 +135,10 @@ impl Replica {
             return false;
         }
         let Some(copy) = primary.copies.get_mut(&from) else { return false };
+        if (1..copy.since).contains(&confirm.since) {
+            // A late word about a former copy of this member, which was emptied since.
+            return false;
+        }
         copy.heard = now;
         copy.holds = confirm.holds;
         copy.probe_confirmed = copy.probe_confirmed.max(confirm.probe);

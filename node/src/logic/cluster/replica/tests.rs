@@ -7,7 +7,7 @@ use crate::logic::{
     clock::{Clock, Millis},
     cluster::{
         member::{MemberId, MemberName},
-        message::{Chunk, Confirm, Digests, Lost, Message},
+        message::{Append, Chunk, Confirm, Digests, Lost, Message},
         table::{Assignment, Copy, Mark},
     },
     store::Cause,
@@ -124,6 +124,40 @@ fn said(copy: &mut Replica) -> Confirm {
     let said = copy.messages_for(&name(A), 1 << 20, Some(CHUNK_BYTES), CLOCK).messages;
     let [Message::Confirm(confirm)] = &said[..] else { panic!("{said:?}") };
     confirm.clone()
+}
+
+#[test]
+fn a_late_word_of_a_copy_that_was_removed_says_nothing_of_the_one_that_was_added_since() {
+    let mut primary = Replica::new(Partition(0), 7);
+    let mut copy = Replica::new(Partition(0), 7);
+    follow(&mut primary, &mut copy, Vec::new());
+    let with = |copies: &[Copy]| Assignment { epoch: PartitionEpoch(1), copies: copies.to_vec(), from: None };
+    let first = Copy { member: A, mark: Mark::InSync, since: 1 };
+    let mut append = Append {
+        partition: Partition(0),
+        epoch: PartitionEpoch(1),
+        previous: primary.last(),
+        records: Vec::new(),
+        stable: 0,
+        probe: 0,
+        digest: None,
+    };
+    assert!(copy.append(append.clone()).answers);
+    let late = said(&mut copy);
+    for replica in [(&mut primary, A), (&mut copy, B)] {
+        obey(replica.0, replica.1, &with(&[first]), 3);
+        obey(replica.0, replica.1, &with(&[first, Copy { member: B, mark: Mark::Building, since: 4 }]), 4);
+    }
+    assert_eq!(late.version, primary.last());
+    primary.confirmed(B, &late, CLOCK.now, &mut Vec::new());
+    let claims = |primary: &mut Replica| primary.tick(CLOCK.now, Duration::from_secs(1), None).in_sync;
+    assert!(claims(&mut primary).is_empty());
+    // The same word of the new copy would do.
+    append.previous = Version::default();
+    assert!(copy.append(append).answers);
+    let now = Confirm { version: late.version, since: said(&mut copy).since, ..late };
+    primary.confirmed(B, &now, CLOCK.now, &mut Vec::new());
+    assert_eq!(claims(&mut primary).len(), 1);
 }
 
 #[test]
