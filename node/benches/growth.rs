@@ -63,7 +63,9 @@ fn main() {
     for members in &arguments.nodes {
         let row = measure(*members, arguments.partitions);
         println!("{members} members");
-        row.iter().for_each(|(what, figure)| println!("  {what:54} {figure:12.1}"));
+        for (what, figure) in &row {
+            println!("  {what:54} {figure:12.1}");
+        }
         rows.push((*members as f64, row));
     }
     if rows.len() < 2 {
@@ -314,7 +316,9 @@ impl Cluster {
     }
 
     fn run(&mut self, millis: u64) {
-        (0..millis).for_each(|_| self.step());
+        for _ in 0..millis {
+            self.step();
+        }
     }
 
     fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {

@@ -200,7 +200,7 @@ impl Load {
             self.written.fetch_add(bytes as u64, Ordering::Relaxed);
             let takes = (bytes as f64 / self.rate as f64).max(commands as f64 / self.commands as f64);
             // What was late is not made good.
-            due = due.max(Instant::now() - Duration::from_secs(1)) + Duration::from_secs_f64(takes);
+            due = due.max(Instant::now()) + Duration::from_secs_f64(takes);
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         refused

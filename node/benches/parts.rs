@@ -76,7 +76,9 @@ fn store(criterion: &mut Criterion) {
         store.apply(&op, Version { epoch: PartitionEpoch(1), sequence });
     };
     let keys: Vec<Bytes> = (0..ENTRIES).map(key).collect();
-    keys.iter().for_each(|key| put(&mut store, key));
+    for key in &keys {
+        put(&mut store, key);
+    }
     let mut any = keys.iter().cycle().step_by(7919);
     group.throughput(Throughput::Elements(1));
     group.bench_function("get", |bencher| {
@@ -162,7 +164,7 @@ fn frames(criterion: &mut Criterion) {
     group.bench_function("decode", |bencher| {
         bencher.iter(|| {
             let frame = Frame::decode(black_box(wire.clone())).unwrap();
-            frame.messages.into_iter().map(|message| from_wire(message, Millis(0)).unwrap()).count()
+            frame.messages.into_iter().map(|message| from_wire(message, Millis(0)).unwrap()).collect::<Vec<_>>()
         });
     });
     group.finish();

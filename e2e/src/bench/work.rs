@@ -187,7 +187,8 @@ impl Work {
     /// What grows with the number of nodes, and that number.
     pub(super) fn curve(&self) -> Option<(String, f64)> {
         let is_one = self.pipeline == 16 && !self.evicts() && !self.two_cores;
-        is_one.then(|| (format!("{:?} at pipeline 16 by nodes", self.request), self.nodes as f64))
+        let name = if self.request == Request::Get { "GET" } else { "SET" };
+        is_one.then(|| (format!("{name} at pipeline 16 by nodes"), self.nodes as f64))
     }
 
     /// Keys that a request is about: what is counted as operations.
