@@ -73,13 +73,17 @@ pub async fn run(options: &Options) -> Result<()> {
             rows.push(memory(entries, options, &[Kind::Mizuya], servers_core).await?);
         }
     }
-    if let Some(path) = &options.plot {
-        fs::write(path, plot::svg(&rows)).with_context(|| format!("can't write {}", path.display()))?;
-    }
     if options.json {
         println!("{}", report::json(&rows)?);
     } else {
         println!("{}", report::table(&rows, &kinds));
+    }
+    if let Some(path) = &options.plot {
+        let write = || {
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(path, plot::svg(&rows))
+        };
+        write().with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
 }
