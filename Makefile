@@ -59,10 +59,11 @@ chaos: install ## Attack a cache for MINUTES (10) and check what it holds; SEED 
 kind-check: build ## Show that the demo runs on kind: build kind and its nodes, play the demo there, remove all of it.
 	@$(BIN)/local-kubernetes kind-check
 
-bench: ## Measure our node beside Redis and memcached. ROUNDS=n (7), ONLY=part of a row's name, JSON=1.
+bench: ## Measure our node beside Redis and memcached. ROUNDS=n (7), ONLY=part of a row's name, JSON=1, PLOT=FILE.svg.
 	@.ci/tools memcached >&2
 	@$(BUILD)
-	@$(BIN)/bench --rounds $(or $(ROUNDS),7) $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json)
+	@$(BIN)/bench --rounds $(or $(ROUNDS),7) $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json) \
+		$(if $(PLOT),--plot "$(PLOT)")
 
 fmt: ## Format the code.
 	@cargo fmt --all

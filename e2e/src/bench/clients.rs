@@ -32,7 +32,7 @@ impl Batch {
     fn new(work: &Work, kind: Kind, random: &mut SmallRng) -> Self {
         let mut batch = Self { requests: Vec::new(), answers: 0 };
         for _ in 0..work.pipeline {
-            let mut any = || random.random_range(0..work.keys);
+            let mut any = || work.keys.at(random.random_range(0..work.keys.count()));
             batch.answers += work.write(kind, work.request, &mut any, &mut batch.requests);
         }
         batch
@@ -70,11 +70,13 @@ impl Clients {
             let (stream, work, kind) = (Arc::clone(stream), self.work.clone(), self.kind);
             running.spawn(async move {
                 let (mut stream, mut buffer) = (stream.lock().await, vec![0; 64 << 10]);
-                let mut keys = (index * work.keys / count)..((index + 1) * work.keys / count);
-                while !keys.is_empty() {
+                let all = work.keys.count();
+                let mut places = (index * all / count)..((index + 1) * all / count);
+                while !places.is_empty() {
                     let mut batch = Batch { requests: Vec::new(), answers: 0 };
-                    for key in keys.by_ref() {
-                        batch.answers += work.write(kind, Request::Set, &mut || key, &mut batch.requests);
+                    for place in places.by_ref() {
+                        let mut key = || work.keys.at(place);
+                        batch.answers += work.write(kind, Request::Set, &mut key, &mut batch.requests);
                         if batch.requests.len() >= FILLING {
                             break;
                         }

@@ -1,4 +1,5 @@
-//! Our node beside Redis, Valkey and memcached, in one interleaved run: server CPU for each operation.
+//! Our node beside Redis, Valkey and memcached, in one interleaved run: server CPU for each operation, how long answers
+//! take at a fixed rate, and memory.
 //!
 //! Each server is alone on one core and the clients on another, so that what is compared is the server's own time
 //! (`schedstat`), which other work on the machine disturbs less than it disturbs throughput. Servers take turns within
@@ -6,18 +7,22 @@
 
 mod clients;
 mod floor;
+mod open_loop;
+mod pair;
+mod plot;
 mod report;
 mod server;
 mod work;
 
 use self::clients::Clients;
 pub use self::floor::Floor;
-use self::report::{Cell, Row};
+use self::report::{BYTES, CPU, Cell, Row};
 use self::server::{Kind, Server};
 use self::work::Work;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,7 +41,12 @@ pub struct Options {
     pub entries: u64,
     /// Print one JSON object instead of a table.
     pub json: bool,
+    /// Where to write a picture of the CPU of each server.
+    pub plot: Option<PathBuf>,
 }
+
+/// Entries of the measurements of memory that show how it grows.
+const GROWTH: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 
 /// Measures and prints.
 pub async fn run(options: &Options) -> Result<()> {
@@ -44,26 +54,48 @@ pub async fn run(options: &Options) -> Result<()> {
     pin(Pid::from_raw(0), &[clients_core])?;
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_there()).collect();
     ensure!(kinds.len() > 1, "nothing to compare with: `apt-get install redis-server memcached` has it");
-    let mut rows = Vec::new();
+    let (mut rows, cores) = (Vec::new(), (servers_core, clients_core));
     for work in Work::all().into_iter().filter(|work| options.wants(&work.name)) {
-        eprintln!("{}", work.name);
-        rows.push(measure(options, &kinds, &work, (servers_core, clients_core)).await?);
+        rows.push(measure(options, &kinds, &work, cores).await?);
+    }
+    if options.wants(pair::ROWS[0]) {
+        rows.push(pair::replication(options, cores).await?);
+    }
+    if options.wants(pair::ROWS[1]) {
+        rows.push(pair::forwarding(options, cores).await?);
+    }
+    for rate in open_loop::RATES.into_iter().filter(|rate| options.wants(&open_loop::name(*rate))) {
+        rows.extend(open_loop::measure(options, &kinds, rate, cores).await?);
     }
     if options.entries > 0 && options.wants("memory") {
-        eprintln!("memory of {} entries", options.entries);
-        rows.push(memory(options, &kinds, servers_core).await?);
+        rows.push(memory(options.entries, options, &kinds, servers_core).await?);
+        for entries in GROWTH {
+            rows.push(memory(entries, options, &[Kind::Mizuya], servers_core).await?);
+        }
     }
     if options.json {
         println!("{}", report::json(&rows)?);
     } else {
         println!("{}", report::table(&rows, &kinds));
     }
+    if let Some(path) = &options.plot {
+        let write = || {
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(path, plot::svg(&rows))
+        };
+        write().with_context(|| format!("can't write {}", path.display()))?;
+    }
     Ok(())
 }
 
 impl Options {
+    /// Says it, too.
     fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+        let wants = self.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+        if wants {
+            eprintln!("{name}");
+        }
+        wants
     }
 }
 
@@ -89,23 +121,24 @@ async fn measure(options: &Options, kinds: &[Kind], work: &Work, (core, clients)
         }
     }
     let cells = servers.into_iter().map(|(kind, _, _, costs)| Cell::new(kind, costs)).collect();
-    Ok(Row { name: work.name.clone(), unit: "µs of CPU", goal: work.goal, cells })
+    Ok(Row { name: work.name.clone(), unit: CPU, goal: work.goal, curve: work.curve(), cells })
 }
 
 /// Bytes of resident memory for each entry, beside its key and value.
-async fn memory(options: &Options, kinds: &[Kind], core: usize) -> Result<Row> {
-    let work = Work::memory(options.entries);
+async fn memory(entries: u64, options: &Options, kinds: &[Kind], core: usize) -> Result<Row> {
+    let work = Work::memory(entries);
     let mut cells = Vec::new();
     for kind in kinds.iter().filter(|kind| work.suits(**kind)) {
         let server = Server::start(*kind, &options.node, &work, &[core]).await?;
         let clients = Clients::connect(&server.addresses, *kind, &work).await?;
         let before = server.memory()?;
         clients.fill().await?;
-        let payload = options.entries * work::ENTRY_BYTES;
-        let beside = (server.memory()? - before).saturating_sub(payload) as f64 / options.entries as f64;
+        let payload = entries * work::ENTRY_BYTES;
+        let beside = (server.memory()? - before).saturating_sub(payload) as f64 / entries as f64;
         cells.push(Cell::new(*kind, vec![beside]));
     }
-    Ok(Row { name: format!("memory, {} entries", options.entries), unit: "bytes beside an entry", goal: None, cells })
+    let curve = Some(("memory by entries".to_owned(), entries as f64));
+    Ok(Row { name: format!("memory, {entries} entries"), unit: BYTES, goal: None, curve, cells })
 }
 
 /// One core for the server and one for the clients.

@@ -1,14 +1,17 @@
 //! One server, bound to its cores: a process, or several where it is a cluster.
 
 use super::pin;
-use super::work::Work;
+use super::work::{self, Keys, Work};
+use crate::load::connection::{Connection, Reply};
 use crate::testbed::wait;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use redis_protocol::redis_keyslot;
 use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -107,7 +110,7 @@ impl Server {
                 match &secrets {
                     None => addresses.iter().map(|address| alone(command(address))).collect(),
                     Some(secrets) => {
-                        let member = |address| member(command(address), &addresses, secrets.path());
+                        let member = |address| member(command(address), &addresses, secrets.path(), work.copies);
                         addresses.iter().map(member).collect()
                     }
                 }
@@ -138,14 +141,33 @@ impl Server {
 
     /// Time that all of its threads were on a core.
     pub(super) fn cpu(&self) -> Result<Duration> {
+        (0..self.processes.len()).map(|node| self.cpu_of(node)).sum()
+    }
+
+    /// Time that the threads of one node were on a core.
+    pub(super) fn cpu_of(&self, node: usize) -> Result<Duration> {
         let mut sum = 0;
-        for process in &self.processes {
-            for thread in fs::read_dir(format!("/proc/{}/task", process.id()))?.flatten() {
-                let figures = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-                sum += figures.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-            }
+        for thread in fs::read_dir(format!("/proc/{}/task", self.processes[node].id()))?.flatten() {
+            let figures = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            sum += figures.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(Duration::from_nanos(sum))
+    }
+
+    /// Of these keys those whose primary is this node, as `CLUSTER SLOTS` says.
+    pub(super) async fn keys_of(&self, node: usize, keys: &Keys) -> Result<Keys> {
+        let name = self.addresses[node].ip().to_string();
+        let Reply::Array(rows) = Connection::open(self.addresses[node]).await?.ask(&["CLUSTER", "SLOTS"]).await? else {
+            bail!("CLUSTER SLOTS gave no array");
+        };
+        let own: Vec<RangeInclusive<i64>> = rows.iter().filter_map(|row| slots_of(row, &name)).collect();
+        let is_own = |number: &u64| {
+            let slot = redis_keyslot(&work::key(*number)).into();
+            own.iter().any(|slots| slots.contains(&slot))
+        };
+        let chosen: Vec<u64> = (0..keys.count()).map(|place| keys.at(place)).filter(is_own).collect();
+        ensure!(!chosen.is_empty(), "{name} is the primary of no key");
+        Ok(Keys::Chosen(chosen.into()))
     }
 
     /// Resident bytes.
@@ -158,6 +180,14 @@ impl Server {
         }
         Ok(sum)
     }
+}
+
+/// The slots of one row of `CLUSTER SLOTS`, if its first node has this name.
+fn slots_of(row: &Reply, name: &str) -> Option<RangeInclusive<i64>> {
+    let Reply::Array(row) = row else { return None };
+    let [Reply::Integer(first), Reply::Integer(last), Reply::Array(primary), ..] = row.as_slice() else { return None };
+    let Some(Reply::BulkString(found)) = primary.first() else { return None };
+    (found.as_ref() == name.as_bytes()).then_some(*first..=*last)
 }
 
 async fn answers(kind: Kind, address: SocketAddr) -> bool {
@@ -198,9 +228,9 @@ fn alone(mut command: Command) -> Command {
     command
 }
 
-/// One of several, as in production: two copies, streams and gossip encrypted.
-fn member(mut command: Command, addresses: &[SocketAddr], secrets: &Path) -> Command {
-    command.args(["--replica-count", "2", "--security-dir"]).arg(secrets);
+/// One of several, as in production: streams and gossip encrypted.
+fn member(mut command: Command, addresses: &[SocketAddr], secrets: &Path, copies: usize) -> Command {
+    command.args(["--replica-count", &copies.to_string(), "--security-dir"]).arg(secrets);
     for address in addresses {
         command.args(["--peer", &format!("{}:{}", address.ip(), address.port() + 2)]);
     }

@@ -1,6 +1,8 @@
 //! Kinds of work, and what they look like on the wire.
 
+use super::report::Goal;
 use super::server::Kind;
+use std::sync::Arc;
 
 /// Bytes of a key.
 const KEY_BYTES: u64 = 16;
@@ -13,7 +15,11 @@ pub(super) const ENTRY_BYTES: u64 = KEY_BYTES + VALUE_BYTES as u64;
 /// Keys of most kinds of work.
 const KEYS: u64 = 100_000;
 /// Nodes where there is a cluster.
-const CLUSTER: usize = 3;
+pub(super) const CLUSTER: usize = 3;
+/// Numbers of nodes beside 1 and [`CLUSTER`].
+const GROWTH: [usize; 2] = [5, 9];
+/// Connections to a cluster.
+const CONNECTIONS: usize = 48;
 /// Room for everything.
 const ROOMY: u64 = 4 << 30;
 /// Room for a fifth of the keys at most, so that most writes evict.
@@ -30,6 +36,33 @@ pub(super) enum Request {
     GetMany(usize),
 }
 
+/// The keys that requests are about, by their numbers.
+#[derive(Clone, Debug)]
+pub(super) enum Keys {
+    /// So many, from 0 on.
+    First(u64),
+    /// These.
+    Chosen(Arc<[u64]>),
+}
+
+impl Keys {
+    /// How many.
+    pub(super) fn count(&self) -> u64 {
+        match self {
+            Self::First(count) => *count,
+            Self::Chosen(keys) => keys.len() as u64,
+        }
+    }
+
+    /// The number of one of them.
+    pub(super) fn at(&self, place: u64) -> u64 {
+        match self {
+            Self::First(_) => place,
+            Self::Chosen(keys) => keys[place as usize],
+        }
+    }
+}
+
 /// One kind of work.
 #[derive(Clone, Debug)]
 pub(super) struct Work {
@@ -39,20 +72,22 @@ pub(super) struct Work {
     pub(super) request: Request,
     /// Requests that are sent before an answer is awaited.
     pub(super) pipeline: usize,
-    /// Number of keys.
-    pub(super) keys: u64,
+    /// What it is about.
+    pub(super) keys: Keys,
     /// Bytes of a value.
     pub(super) value: usize,
     /// Bytes that the server may keep.
     pub(super) limit: u64,
     /// Connections, shared out over the nodes.
     pub(super) connections: usize,
-    /// Nodes of ours, all on the servers' core; with more than one, two copies of each key.
+    /// Nodes of ours, all on the servers' core.
     pub(super) nodes: usize,
+    /// Copies of each key where there are several nodes.
+    pub(super) copies: usize,
     /// Clients and servers share both cores.
     pub(super) two_cores: bool,
-    /// How many times less than the better of Redis and Valkey it should cost.
-    pub(super) goal: Option<f64>,
+    /// What it should cost.
+    pub(super) goal: Option<Goal>,
 }
 
 impl Work {
@@ -60,15 +95,8 @@ impl Work {
     pub(super) fn all() -> Vec<Self> {
         let short = |name: &str, request, pipeline, goal| Self {
             name: format!("{name}, pipeline {pipeline}"),
-            request,
-            pipeline,
-            keys: KEYS,
-            value: VALUE_BYTES,
-            limit: ROOMY,
-            connections: 50,
-            nodes: 1,
-            two_cores: false,
-            goal: Some(goal),
+            goal: Some(Goal::Ratio(goal)),
+            ..Self::short(request, pipeline)
         };
         let mut all = Vec::new();
         for (pipeline, goal) in [(1, 1.2), (16, 2.5), (64, 4.0)] {
@@ -76,16 +104,23 @@ impl Work {
             all.push(short("SET", Request::Set, pipeline, goal));
         }
         let evicting = short("SET that evicts", Request::Set, 16, 2.0);
-        all.push(Self { keys: 20 * KEYS, limit: TIGHT, ..evicting });
+        all.push(Self { keys: Keys::First(20 * KEYS), limit: TIGHT, ..evicting });
         all.push(short("MGET of 50", Request::GetMany(50), 1, 2.0));
         let long = short("GET of 1 MiB", Request::Get, 1, 1.0 / 1.1);
-        all.push(Self { keys: 100, value: LONG_BYTES, connections: 4, ..long });
+        all.push(Self { keys: Keys::First(100), value: LONG_BYTES, connections: 4, ..long });
         // All nodes together may take so many times what one Redis takes: 2.5 and 4, and in batches 3 and 5.
         for (pipeline, get, set) in [(1, 1.0 / 2.5, 1.0 / 4.0), (16, 1.0 / 3.0, 1.0 / 5.0)] {
             for (name, request, goal) in [("GET", Request::Get, get), ("SET", Request::Set, set)] {
                 let alone = short(name, request, pipeline, goal);
                 let name = format!("{name} by 3 nodes, pipeline {pipeline}");
-                all.push(Self { name, nodes: CLUSTER, connections: 48, ..alone });
+                all.push(Self { name, nodes: CLUSTER, connections: CONNECTIONS, ..alone });
+            }
+        }
+        // How the cost grows with the number of nodes.
+        for nodes in GROWTH {
+            for (name, request) in [("GET", Request::Get), ("SET", Request::Set)] {
+                let name = format!("{name} by {nodes} nodes, pipeline 16");
+                all.push(Self { name, nodes, connections: CONNECTIONS, ..Self::short(request, 16) });
             }
         }
         // With a second core an operation may cost 1.11 times what it costs with one thread.
@@ -96,20 +131,36 @@ impl Work {
         all
     }
 
-    /// Writing every key once.
-    pub(super) fn memory(keys: u64) -> Self {
+    /// Requests for one short value each, to one node.
+    pub(super) fn short(request: Request, pipeline: usize) -> Self {
         Self {
-            name: "memory".to_owned(),
-            request: Request::Set,
-            pipeline: 64,
-            keys,
+            name: String::new(),
+            request,
+            pipeline,
+            keys: Keys::First(KEYS),
             value: VALUE_BYTES,
             limit: ROOMY,
             connections: 50,
             nodes: 1,
+            copies: 2,
             two_cores: false,
             goal: None,
         }
+    }
+
+    /// What a cluster holds while it is asked at a fixed rate.
+    pub(super) fn open_loop() -> Self {
+        Self { nodes: CLUSTER, connections: CONNECTIONS, ..Self::short(Request::Get, 1) }
+    }
+
+    /// Two nodes with so many copies; the first one is asked.
+    pub(super) fn pair(request: Request, pipeline: usize, copies: usize) -> Self {
+        Self { nodes: 2, copies, ..Self::short(request, pipeline) }
+    }
+
+    /// Writing every key once.
+    pub(super) fn memory(keys: u64) -> Self {
+        Self { keys: Keys::First(keys), ..Self::short(Request::Set, 64) }
     }
 
     /// Whether a server knows such requests.
@@ -120,6 +171,9 @@ impl Work {
         if kind == Kind::Floor {
             return self.nodes == 1 && self.goal.is_some() && !self.evicts();
         }
+        if GROWTH.contains(&self.nodes) {
+            return kind == Kind::Mizuya;
+        }
         // memcached's multiget skips keys that are not there, so its answers have no fixed length; and it refuses some
         // writes while it makes room.
         kind.is_resp() || !(matches!(self.request, Request::GetMany(_)) || self.evicts() || self.nodes > 1)
@@ -128,6 +182,13 @@ impl Work {
     /// Whether the server has no room for all keys.
     pub(super) fn evicts(&self) -> bool {
         self.limit == TIGHT
+    }
+
+    /// What grows with the number of nodes, and that number.
+    pub(super) fn curve(&self) -> Option<(String, f64)> {
+        let is_one = self.pipeline == 16 && !self.evicts() && !self.two_cores;
+        let name = if self.request == Request::Get { "GET" } else { "SET" };
+        is_one.then(|| (format!("{name} at pipeline 16 by nodes"), self.nodes as f64))
     }
 
     /// Keys that a request is about: what is counted as operations.
@@ -190,7 +251,8 @@ impl Work {
     }
 }
 
-fn key(number: u64) -> Vec<u8> {
+/// The name of a key.
+pub(super) fn key(number: u64) -> Vec<u8> {
     format!("key:{number:012}").into_bytes()
 }
 

@@ -6,8 +6,8 @@ use mizuya_e2e::bench::{self, Floor, Options};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Measures the CPU that our node, Redis, Valkey and memcached need for each operation, interleaved, and prints them side
-/// by side. Those that the machine lacks are left out.
+/// Measures the CPU that our node, Redis, Valkey and memcached need for each operation, how long answers take at a fixed
+/// rate, and memory, interleaved, and prints them side by side. Servers that the machine lacks are left out.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// How often each server is measured for each kind of work; the median counts.
@@ -25,6 +25,9 @@ struct Arguments {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Also draw the CPU of each server into this SVG file.
+    #[arg(long)]
+    plot: Option<PathBuf>,
     /// Our program [default: the one beside this].
     #[arg(long)]
     node: Option<PathBuf>,
@@ -56,6 +59,7 @@ async fn main() -> Result<()> {
         only: arguments.only,
         entries: arguments.entries,
         json: arguments.json,
+        plot: arguments.plot,
     };
     bench::run(&options).await
 }

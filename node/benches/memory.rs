@@ -1,0 +1,294 @@
+//! Whether memory stays within its bounds: loads one real node with values from 16 B to 1 MiB, whose sizes shift again and
+//! again so that freed memory has the wrong sizes, with overwrites, times to live, deletes and evictions. Looks five times
+//! a second what is accounted and what the process has, and ends with an error if the former passed `maxMemory` or the
+//! latter the limit of the container from which the node would derive that budget (70 %).
+//!
+//!     cargo bench --profile ci --workspace --bench memory -- --minutes 10
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use mizuya_wire::settings::{Settings, parse_bytes};
+use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
+use support::{Place, process::Process};
+
+/// Share of the container's limit that entries may take: `io/memory.rs`.
+const SHARE_PERCENT: u64 = 70;
+const CONNECTIONS: u64 = 4;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Commands of one batch, and about how many bytes of values it has at most.
+const BATCH: usize = 64;
+const BATCH_BYTES: usize = 1 << 20;
+/// So many times more keys than fit, so that there are evictions.
+const TOO_MANY: u64 = 2;
+
+/// What is written at a time: sizes between two bounds, equally often in each power of two, and how often a key is
+/// deleted instead.
+struct Phase {
+    name: &'static str,
+    sizes: (usize, usize),
+    deletes: u32,
+}
+
+const PHASES: [Phase; 6] = [
+    Phase { name: "16 B to 256 B", sizes: (16, 256), deletes: 5 },
+    Phase { name: "256 B to 8 KiB", sizes: (256, 8 << 10), deletes: 5 },
+    Phase { name: "8 KiB to 64 KiB", sizes: (8 << 10, 64 << 10), deletes: 5 },
+    Phase { name: "16 B to 256 B, half of it deletes", sizes: (16, 256), deletes: 50 },
+    Phase { name: "64 KiB to 1 MiB", sizes: (64 << 10, 1 << 20), deletes: 5 },
+    Phase { name: "16 B to 1 MiB, a third of it deletes", sizes: (16, 1 << 20), deletes: 33 },
+];
+
+#[derive(Clone, Parser)]
+struct Arguments {
+    /// How long
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// The node's budget for entries
+    #[arg(long, default_value = "512Mi")]
+    max_memory: String,
+    /// Bytes of values that are written each second, by all connections
+    #[arg(long, default_value = "60Mi")]
+    rate: String,
+    /// Commands each second, by all connections
+    #[arg(long, default_value_t = 20_000)]
+    commands: u64,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn bytes(flag: &str, text: &str) -> u64 {
+    parse_bytes(text).unwrap_or_else(|| panic!("--{flag} {text}: write 64Mi or 1Gi"))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let max = bytes("max-memory", &arguments.max_memory);
+    let place = Place::new();
+    let settings = Settings { max_memory: Some(max), partitions: 256, ..place.settings(1, 1) };
+    let _process = Process::start(&settings);
+    place.until(1, "ready", |status| status.ready).await;
+    let (address, limit) = (place.address(1, 3320), max * 100 / SHARE_PERCENT);
+    let seen = tokio::task::spawn_blocking(move || run(address, &arguments, max)).await.unwrap();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!("accounted: {:.1} MiB at most, maxMemory {:.1} MiB", mib(seen.accounted), mib(max));
+    println!(
+        "process: {:.1} MiB at most ({:.2} times what is accounted), the container's limit {:.1} MiB",
+        mib(seen.resident),
+        seen.resident as f64 / seen.accounted as f64,
+        mib(limit)
+    );
+    if seen.accounted > max || seen.resident > limit {
+        println!("A BOUND WAS PASSED");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+struct Seen {
+    accounted: u64,
+    resident: u64,
+}
+
+fn run(address: SocketAddr, arguments: &Arguments, max: u64) -> Seen {
+    let lasting = Duration::from_secs(arguments.minutes * 60);
+    // Each phase comes twice, so that every change of sizes does.
+    let every = lasting / (2 * PHASES.len() as u32);
+    let (stop, phase, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::default());
+    let writer = |number: u64| {
+        let load = Load {
+            connection: Connection::open(address),
+            random: SmallRng::seed_from_u64(number),
+            rate: bytes("rate", &arguments.rate) / CONNECTIONS,
+            commands: arguments.commands / CONNECTIONS,
+            max,
+            written: Arc::clone(&written),
+        };
+        let (stop, phase) = (Arc::clone(&stop), Arc::clone(&phase));
+        thread::spawn(move || load.until(&stop, &phase))
+    };
+    let writers: Vec<_> = (0..CONNECTIONS).map(writer).collect();
+    let (mut info, mut seen, began) = (Connection::open(address), Seen { accounted: 0, resident: 0 }, Instant::now());
+    let process = info.figure("server", "process_id");
+    let mut last = Seen { accounted: 0, resident: 0 };
+    for at in 0..2 * PHASES.len() {
+        phase.store((at % PHASES.len()) as u64, Ordering::Relaxed);
+        let (mut accounted, mut resident) = (0, 0);
+        while began.elapsed() < every * (at as u32 + 1) {
+            last.accounted = info.figure("memory", "used_memory");
+            last.resident = info.figure("memory", "used_memory_rss");
+            (accounted, resident) = (last.accounted.max(accounted), last.resident.max(resident));
+            thread::sleep(LOOK_EVERY);
+        }
+        // What the kernel saw between two looks counts too.
+        (seen.accounted, seen.resident) = (seen.accounted.max(accounted), seen.resident.max(peak(process)));
+        println!(
+            "{:4} s, {:38} accounted at most {:6.1} MiB, process {:6.1} MiB (now {:.2} times); {} evicted",
+            began.elapsed().as_secs(),
+            PHASES[at % PHASES.len()].name,
+            accounted as f64 / f64::from(1 << 20),
+            resident as f64 / f64::from(1 << 20),
+            last.resident as f64 / last.accounted as f64,
+            info.figure("stats", "evicted_keys")
+        );
+    }
+    let cpu = (info.seconds("used_cpu_user") + info.seconds("used_cpu_sys")) / began.elapsed().as_secs_f64();
+    stop.store(true, Ordering::Relaxed);
+    let refused: u64 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+    println!(
+        "{} GiB of values written, {} commands, {refused} answered by an error; the node took {:.1} % of a core",
+        written.load(Ordering::Relaxed) >> 30,
+        info.figure("stats", "total_commands_processed"),
+        cpu * 100.0
+    );
+    seen
+}
+
+/// The most memory that the process ever had, in bytes.
+fn peak(process: u64) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// What one connection writes.
+struct Load {
+    connection: Connection,
+    random: SmallRng,
+    /// Bytes of values a second.
+    rate: u64,
+    /// Commands a second.
+    commands: u64,
+    max: u64,
+    written: Arc<AtomicU64>,
+}
+
+impl Load {
+    /// How many commands were answered by an error.
+    fn until(mut self, stop: &AtomicBool, phase: &AtomicU64) -> u64 {
+        let (mut due, mut refused, mut value) = (Instant::now(), 0, vec![0; 1 << 20]);
+        self.random.fill_bytes(&mut value);
+        while !stop.load(Ordering::Relaxed) {
+            let phase = &PHASES[phase.load(Ordering::Relaxed) as usize];
+            let (mut batch, mut commands, mut bytes) = (Vec::new(), 0, 0);
+            while commands < BATCH && bytes < BATCH_BYTES {
+                bytes += self.command(phase, &value, &mut batch);
+                commands += 1;
+            }
+            self.connection.stream.write_all(&batch).unwrap();
+            for _ in 0..commands {
+                refused += u64::from(!self.connection.answer());
+            }
+            self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+            let takes = (bytes as f64 / self.rate as f64).max(commands as f64 / self.commands as f64);
+            // What was late is not made good.
+            due = due.max(Instant::now()) + Duration::from_secs_f64(takes);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        refused
+    }
+
+    /// Appends a command; bytes of its value.
+    fn command(&mut self, phase: &Phase, value: &[u8], batch: &mut Vec<u8>) -> usize {
+        let (least, most) = phase.sizes;
+        let exponent = self.random.random_range((least as f64).ln()..=(most as f64).ln());
+        let size = (exponent.exp() as usize).clamp(least, most);
+        // On average a value has so many bytes; what an entry takes beside it matters for short ones only.
+        let average = (most - least) as f64 / (most as f64 / least as f64).ln() + 64.0;
+        // Keys of all phases begin at 0: those that others wrote are overwritten with other sizes.
+        let key = format!("key-{}", self.random.random_range(0..TOO_MANY * (self.max as f64 / average) as u64));
+        match self.random.random_range(0..100) {
+            chance if chance < phase.deletes => words(batch, &[b"DEL", key.as_bytes()]),
+            chance if chance < phase.deletes + 5 => words(batch, &[b"GET", key.as_bytes()]),
+            chance => {
+                let at = self.random.random_range(0..=value.len() - size);
+                let value = &value[at..at + size];
+                let millis = self.random.random_range(50..20_000).to_string();
+                if chance < phase.deletes + 20 {
+                    words(batch, &[b"SET", key.as_bytes(), value, b"PX", millis.as_bytes()]);
+                } else {
+                    words(batch, &[b"SET", key.as_bytes(), value]);
+                }
+                return size;
+            }
+        }
+        0
+    }
+}
+
+fn words(out: &mut Vec<u8>, words: &[&[u8]]) {
+    out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for word in words {
+        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    answers: BufReader<TcpStream>,
+    line: String,
+    body: Vec<u8>,
+}
+
+impl Connection {
+    fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let answers = BufReader::with_capacity(64 << 10, stream.try_clone().unwrap());
+        Self { stream, answers, line: String::new(), body: Vec::new() }
+    }
+
+    /// Reads one answer. False: an error.
+    fn answer(&mut self) -> bool {
+        self.line.clear();
+        self.answers.read_line(&mut self.line).unwrap();
+        if let Some(length) = self.line.strip_prefix('$').and_then(|length| length.trim_end().parse::<usize>().ok()) {
+            self.body.resize(length + 2, 0);
+            self.answers.read_exact(&mut self.body).unwrap();
+        }
+        !self.line.starts_with('-')
+    }
+
+    /// One line of INFO.
+    fn info(&mut self, section: &str, name: &str) -> String {
+        words_to(&mut self.stream, &[b"INFO", section.as_bytes()]);
+        assert!(self.answer(), "INFO: {}", self.line);
+        let text = String::from_utf8_lossy(&self.body).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+        line.unwrap_or_else(|| panic!("INFO {section} has no {name}: {text}")).to_owned()
+    }
+
+    fn figure(&mut self, section: &str, name: &str) -> u64 {
+        self.info(section, name).parse().unwrap()
+    }
+
+    fn seconds(&mut self, name: &str) -> f64 {
+        self.info("cpu", name).parse().unwrap()
+    }
+}
+
+fn words_to(stream: &mut TcpStream, all: &[&[u8]]) {
+    let mut out = Vec::new();
+    words(&mut out, all);
+    stream.write_all(&out).unwrap();
+}
