@@ -24,14 +24,17 @@ use super::{
 };
 
 /// One in so many lists always evicts the longest unused, and another the least used.
-const DUEL: usize = 128;
+const DUEL: usize = 256;
 /// How far one side can be ahead.
-const LEAD: i32 = 512;
+const LEAD: i32 = 64;
 /// Draws of a list for an entry that has to go, as long as none had an entry that was never used again. One in five
 /// draws is in vain.
 const DRAWS: usize = 5;
 /// Counts of uses are halved after one in so many evictions of a list.
-const HALVE: u64 = 512;
+const HALVE: u64 = 1024;
+/// Coming back counts as a use up to this many. Without a limit what comes in a loop would all have the most uses in the
+/// end, and push each other out.
+const RETURNS: u8 = 6;
 /// Uses of the evicted entries of a set become one fewer with one in so many that come to them.
 const FADE: usize = 8;
 /// Most entries that are chosen at a time, and the lists that there must be for each of them: one of a few entries is
@@ -62,8 +65,8 @@ enum Way {
     LeastUsed,
 }
 
-/// Evicted entries of a list: twelve bits of their hashes, and their uses counted from 1. Three other bits of the hash name
-/// a set, which has its latest first. What was used more is kept longer; now and then all uses of a set become fewer.
+/// Evicted entries of a list: twelve bits of their hashes, and the uses that they come back with. Three other bits of the
+/// hash name a set, which has its latest first. What was used more is kept longer; now and then all uses of a set become fewer.
 #[derive(Clone, Default)]
 #[repr(align(64))]
 struct Gone([[u16; 4]; 8]);
@@ -80,10 +83,10 @@ impl Gone {
         // Of equals the oldest makes room.
         let least = (0..set.len()).rev().min_by_key(|at| set[*at] & !MARK).unwrap_or(0);
         set[..=least].rotate_right(1);
-        set[0] = tag & MARK | u16::from((uses + 1).min(MOST_USES));
+        set[0] = tag & MARK | u16::from(uses.max(RETURNS.min(uses + 1)));
     }
 
-    /// The entry is here again. Its uses, counted from 1; 0: it is not known.
+    /// The entry is here again. The uses that it begins with; 0: it is not known.
     fn take(&mut self, tag: u16) -> u8 {
         let set = &mut self.0[usize::from(tag) % 8];
         let same = |gone: &u16| gone & MARK == tag & MARK && gone & !MARK != 0;
@@ -150,22 +153,19 @@ impl History {
         let mut state = random;
         let mut best: SmallVec<[Best; BATCH.0]> =
             smallvec![Best::default(); (table.lists() / BATCH.1).clamp(1, BATCH.0)];
+        let mut open: SmallVec<[usize; BATCH.0]> = (0..best.len()).collect();
         for _ in 0..DRAWS {
-            for best in best.iter_mut().filter(|best| !best.settled) {
-                best.draw = next(&mut state);
-                table.prefetch(table.drawn(best.draw));
+            for at in &open {
+                let random = next(&mut state);
+                best[*at].draw = (random, table.drawn(random));
+                table.prefetch(best[*at].draw.1);
             }
-            for best in best.iter().filter(|best| !best.settled) {
-                table.prefetch_items(table.drawn(best.draw));
-            }
-            for at in 0..best.len() {
-                let drawn = best[at].draw;
-                let list = table.drawn(drawn);
+            open.iter().for_each(|at| table.prefetch_items(best[*at].draw.1));
+            open.retain(|at| {
+                let (random, list) = best[*at].draw;
                 let taken = best.iter().any(|other| other.place.is_some_and(|place| place.list == list));
-                if !best[at].settled && !taken && table.accepts(list, drawn) {
-                    self.compare(table, list, eviction, &mut best[at]);
-                }
-            }
+                !(table.accepts(list, random) && !taken && self.compare(table, eviction, &mut best[*at]))
+            });
         }
         let mut victims: Victims = best.iter().filter_map(|best| best.place).collect();
         if victims.is_empty() {
@@ -178,28 +178,30 @@ impl History {
         victims
     }
 
-    /// Looks for a better entry in a list. Not the last one, which was perhaps written just now.
-    fn compare(&self, table: &mut Table<Node>, list: usize, eviction: Eviction, best: &mut Best) {
+    /// Looks for a better entry in the list that was drawn; whether there is none better. Not the last one of the list,
+    /// which was perhaps written just now.
+    fn compare(&self, table: &mut Table<Node>, eviction: Eviction, best: &mut Best) -> bool {
+        let (random, list) = best.draw;
         let way = self.way(list, eviction);
         if best.place.is_some() && way == Way::LongestUnused {
-            return;
+            return false;
         }
-        let Some((_, nodes)) = table.list(list).split_last() else { return };
+        let Some((_, nodes)) = table.list(list).split_last() else { return false };
         // Uses and place in one number: pairs of them cost the search more than all the rest.
         let mut nodes = nodes.iter().enumerate().map(|(index, node)| usize::from(node.uses()) << PLACE_BITS | index);
         let number = match way {
             Way::LongestUnused => nodes.next(),
             Way::LeastUsed => nodes.min(),
         };
-        let Some(number) = number else { return };
+        let Some(number) = number else { return false };
         let (uses, index) = (number >> PLACE_BITS, number & ((1 << PLACE_BITS) - 1));
-        if best.place.is_none() && mixed(best.draw).is_multiple_of(HALVE) {
+        if best.place.is_none() && mixed(random).is_multiple_of(HALVE) {
             table.list_mut(list).iter_mut().for_each(|node| node.set_uses(node.uses() / 2));
         }
         if best.place.is_none() || uses < best.uses {
             *best = Best { uses, place: Some(Place { list, index }), ..*best };
         }
-        best.settled = uses == 0 || way == Way::LongestUnused;
+        uses == 0 || way == Way::LongestUnused
     }
 }
 
@@ -208,10 +210,8 @@ impl History {
 struct Best {
     place: Option<Place>,
     uses: usize,
-    /// There is none better.
-    settled: bool,
-    /// The latest random number.
-    draw: u64,
+    /// The latest random number, and the list that it names.
+    draw: (u64, usize),
 }
 
 /// `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
@@ -231,13 +231,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_went_comes_back_once_with_one_use_more() {
+    fn what_went_comes_back_once_with_its_uses_and_at_first_with_one_more() {
         for uses in 0..=MOST_USES {
             let mut gone = Gone::default();
             gone.add(0x1230, uses);
             gone.add(0x4560, 0);
             assert_eq!(gone.take(0x9990), 0);
-            assert_eq!(gone.take(0x1230), (uses + 1).min(MOST_USES));
+            assert_eq!(gone.take(0x1230), if uses < RETURNS { uses + 1 } else { uses });
             assert_eq!(gone.take(0x1230), 0);
             assert_eq!(gone.take(0x4560), 1);
         }
