@@ -57,6 +57,7 @@ fn main() {
     bench.bytes = bench.stores.iter().map(Store::bytes).sum();
     bench.limit = bench.bytes;
     measure("add, evicting", entries, |i| bench.put_evicting(bench.entries + i, expires(i)));
+    bench.memory("the same, evicting", before);
     measure("remove", entries, |i| bench.remove(bench.entries + i));
 
     println!("{:24} {:8.0} us", "longest add", bench.longest_add().as_secs_f64() * 1e6);

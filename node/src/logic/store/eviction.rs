@@ -78,7 +78,9 @@ impl Gone {
     fn add(&mut self, tag: u16, uses: u8) {
         let set = &mut self.0[usize::from(tag) % 8];
         if usize::from(tag >> 4).is_multiple_of(FADE) {
-            set.iter_mut().for_each(|gone| *gone -= u16::from(*gone & !MARK > 1));
+            for gone in set.iter_mut() {
+                *gone -= u16::from(*gone & !MARK > 1);
+            }
         }
         // Of equals the oldest makes room.
         let least = (0..set.len()).rev().min_by_key(|at| set[*at] & !MARK).unwrap_or(0);
@@ -160,7 +162,9 @@ impl History {
                 best[*at].draw = (random, table.drawn(random));
                 table.prefetch(best[*at].draw.1);
             }
-            open.iter().for_each(|at| table.prefetch_items(best[*at].draw.1));
+            for at in &open {
+                table.prefetch_items(best[*at].draw.1);
+            }
             open.retain(|at| {
                 let (random, list) = best[*at].draw;
                 let taken = best.iter().any(|other| other.place.is_some_and(|place| place.list == list));
@@ -248,10 +252,14 @@ mod tests {
         let mut gone = Gone::default();
         gone.add(0x1210, 5);
         // Of one set.
-        (1..12).for_each(|i| gone.add(i << 8 | 0x10, 0));
+        for i in 1..12 {
+            gone.add(i << 8 | 0x10, 0);
+        }
         assert_eq!(gone.take(0x1210), 6);
         gone.add(0x1210, 5);
-        (0..200).for_each(|i| gone.add(i << 7, 0));
+        for i in 0..200 {
+            gone.add(i << 7, 0);
+        }
         assert_eq!(gone.take(0x1210), 0);
     }
 

@@ -186,7 +186,9 @@ proptest! {
             store.apply(&put("m", &i.to_string(), &"x".repeat(*size), expires), version(0));
         }
         let mut copy = Store::new(1);
-        all_records(&store, usize::MAX).iter().for_each(|record| copy.apply(&record.op, record.version));
+        for record in all_records(&store, usize::MAX) {
+            copy.apply(&record.op, record.version);
+        }
         let (before, mut removed) = (store.bytes(), Vec::new());
         let count = store.evict(want, how, random, |map, key| removed.push((map.clone(), Bytes::copy_from_slice(key))));
         prop_assert_eq!(count, removed.len());
@@ -218,7 +220,9 @@ fn an_entry_lives_in_the_millisecond_of_its_deadline() {
 /// A store of 2000 entries, `n0` to `n1999`.
 fn full() -> Store {
     let mut store = Store::new(2);
-    (0..2000).for_each(|i| store.apply(&put("m", &format!("n{i}"), "v", None), version(0)));
+    for i in 0..2000 {
+        store.apply(&put("m", &format!("n{i}"), "v", None), version(0));
+    }
     store
 }
 

@@ -134,7 +134,9 @@ impl Replica {
         let count = self.store.evict(bytes, eviction, random, removed);
         if followed {
             self.last = last;
-            records.into_iter().for_each(|record| self.push(record));
+            for record in records {
+                self.push(record);
+            }
         } else {
             self.restart_log(last);
         }
