@@ -1,9 +1,10 @@
-//! How many reads find their entry when not all fit: our eviction beside an exact LRU of as many entries, over
-//! generated traces. A read that finds nothing writes the entry. The first quarter of a trace is not counted.
+//! How many reads find their entry when not all fit: our eviction beside an exact LRU and another's W-TinyLFU of as many
+//! entries, over generated traces. A read that finds nothing writes the entry. The first quarter of a trace is not
+//! counted.
 //!
-//!     cargo bench --profile ci --workspace --bench hit_ratio -- 1000000
+//!     cargo bench --profile ci --workspace --bench hit_ratio -- 1000000 1 "Zipf 0.99"
 //!
-//! The number: keys; a tenth of them fits.
+//! The numbers: keys, of which a tenth fits, and runs of which the mean is printed. The text: a part of a trace's name.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -13,8 +14,9 @@ use bytes::Bytes;
 use mizuya_node::logic::{
     clock::Millis,
     cluster::table::Version,
-    store::{Cause, Op, Store},
+    store::{Op, Store},
 };
+use mizuya_wire::settings::Eviction;
 
 /// So many entries share a partition, as at 5 million entries in 256.
 const PARTITION: u64 = 20_000;
@@ -22,8 +24,11 @@ const PARTITION: u64 = 20_000;
 const LENGTH: u64 = 20;
 
 fn main() {
-    let keys: u64 = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(1_000_000);
-    println!("{:44} {:>8} {:>8}", "", "ours", "LRU");
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let mut numbers = words.iter().filter_map(|word| word.parse().ok());
+    let (keys, seeds): (u64, u64) = (numbers.next().unwrap_or(1_000_000), numbers.next().unwrap_or(1));
+    let only: Vec<_> = words.iter().filter(|word| word.parse::<u64>().is_err()).collect();
+    println!("{:44} {:>8} {:>8} {:>8} {:>8} {:>10}", "", "auto", "lru", "lfu", "LRU", "W-TinyLFU");
     let zipf = Zipf::new(keys);
     let fits = keys / 10;
     let far = 1 << 40;
@@ -42,17 +47,26 @@ fn main() {
         ("Zipf, a new key every 20 requests", &|i, random| zipf.draw(random) + i / 20),
     ];
     for (name, trace) in traces {
-        let (ours, lru) = (hits(&mut Ours::new(fits), keys, trace), hits(&mut Lru::new(fits), keys, trace));
-        println!("{name:44} {ours:8.4} {lru:8.4}");
+        if !only.is_empty() && !only.iter().any(|part| name.contains(&part[..])) {
+            continue;
+        }
+        let mean = |cache: &dyn Fn() -> Box<dyn Cache>| {
+            let sum: f64 = (0..seeds).map(|seed| hits(&mut *cache(), keys, seed, trace)).sum();
+            sum / seeds as f64
+        };
+        let [auto, lru, lfu] = [Eviction::Auto, Eviction::Lru, Eviction::Lfu]
+            .map(|eviction| mean(&|| Box::new(Ours::new(fits, eviction))));
+        let (exact, tiny) = (mean(&|| Box::new(Lru::new(fits))), mean(&|| Box::new(TinyLfu::new(fits))));
+        println!("{name:44} {auto:8.4} {lru:8.4} {lfu:8.4} {exact:8.4} {tiny:10.4}");
     }
 }
 
 /// The key of a request, from its number and a random number.
 type Trace<'a> = &'a dyn Fn(u64, u64) -> u64;
 
-fn hits(cache: &mut impl Cache, keys: u64, trace: Trace<'_>) -> f64 {
+fn hits(cache: &mut dyn Cache, keys: u64, seed: u64, trace: Trace<'_>) -> f64 {
     let requests = keys * LENGTH;
-    let hits = (0..requests).filter(|i| cache.read(trace(*i, random(*i))) && *i >= requests / 4).count();
+    let hits = (0..requests).filter(|i| cache.read(trace(*i, random(*i + (seed << 40)))) && *i >= requests / 4).count();
     hits as f64 / (requests - requests / 4) as f64
 }
 
@@ -62,6 +76,7 @@ trait Cache {
 }
 
 struct Ours {
+    eviction: Eviction,
     stores: Vec<Store>,
     limit: u64,
     bytes: u64,
@@ -69,7 +84,7 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(fits: u64) -> Self {
+    fn new(fits: u64, eviction: Eviction) -> Self {
         let mut one = Store::new(1);
         let before = one.bytes();
         one.apply(&put(1), Version::default());
@@ -77,7 +92,7 @@ impl Ours {
         one.apply(&put(2), Version::default());
         let (each, map) = (one.bytes() - first, first * 2 - one.bytes());
         let stores: Vec<_> = (0..fits.div_ceil(PARTITION)).map(Store::new).collect();
-        Self { limit: fits * each + map * stores.len() as u64, stores, bytes: 0, requests: 0 }
+        Self { eviction, limit: fits * each + map * stores.len() as u64, stores, bytes: 0, requests: 0 }
     }
 }
 
@@ -94,9 +109,7 @@ impl Cache for Ours {
         self.bytes += store.bytes() - before;
         if self.bytes > self.limit {
             let before = store.bytes();
-            for (map, key) in store.victims(self.bytes - self.limit, random(!self.requests)) {
-                store.apply(&Op::Remove { map, key, cause: Cause::Evicted }, Version::default());
-            }
+            store.evict(self.bytes - self.limit, self.eviction, random(!self.requests), |_, _| ());
             self.bytes -= before - store.bytes();
         }
         false
@@ -106,6 +119,25 @@ impl Cache for Ours {
 fn put(key: u64) -> Op {
     let key = Bytes::copy_from_slice(&key.to_le_bytes());
     Op::Put { map: Bytes::from_static(b"m"), key, value: Bytes::from_static(b"value"), expires: None }
+}
+
+/// Another's, for comparison (Einziger, Friedman, Manes: "TinyLFU").
+struct TinyLfu(moka::sync::Cache<u64, ()>);
+
+impl TinyLfu {
+    fn new(fits: u64) -> Self {
+        Self(moka::sync::Cache::new(fits))
+    }
+}
+
+impl Cache for TinyLfu {
+    fn read(&mut self, key: u64) -> bool {
+        let hit = self.0.get(&key).is_some();
+        if !hit {
+            self.0.insert(key, ());
+        }
+        hit
+    }
 }
 
 struct Lru {

@@ -14,6 +14,7 @@ use mizuya_node::logic::{
     cluster::table::{PartitionEpoch, Version},
     store::{Cause, Op, Store},
 };
+use mizuya_wire::settings::Eviction;
 use nix::time::{ClockId, clock_gettime};
 
 #[global_allocator]
@@ -27,6 +28,9 @@ struct Bench {
     stores: Vec<Store>,
     entries: u64,
     sequence: u64,
+    /// Of all stores, and their limit, while entries are evicted.
+    bytes: u64,
+    limit: u64,
     map: Bytes,
     value: Bytes,
 }
@@ -35,7 +39,7 @@ fn main() {
     let entries = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(1_000_000);
     let stores = (0..PARTITIONS).map(|_| Store::new(42)).collect();
     let (map, value) = (Bytes::from_static(b"default"), Bytes::from(vec![b'v'; VALUE]));
-    let mut bench = Bench { stores, entries, sequence: 0, map, value };
+    let mut bench = Bench { stores, entries, sequence: 0, bytes: 0, limit: 0, map, value };
     println!("{entries} entries of {} bytes, {PARTITIONS} partitions", KEY + VALUE);
 
     let expires = std::env::args().any(|word| word == "expiring");
@@ -50,7 +54,10 @@ fn main() {
     measure("look for expired, none", entries, |i| {
         assert!(bench.stores[i as usize % PARTITIONS].expired(Millis(1000), 100).is_empty());
     });
+    bench.bytes = bench.stores.iter().map(Store::bytes).sum();
+    bench.limit = bench.bytes;
     measure("add, evicting", entries, |i| bench.put_evicting(bench.entries + i, expires(i)));
+    bench.memory("the same, evicting", before);
     measure("remove", entries, |i| bench.remove(bench.entries + i));
 
     println!("{:24} {:8.0} us", "longest add", bench.longest_add().as_secs_f64() * 1e6);
@@ -72,15 +79,17 @@ impl Bench {
         entry.is_some_and(|entry| std::hint::black_box(entry.value.to_bytes()).len() == VALUE)
     }
 
-    /// As a node does at its limit: what is added beyond is freed in the same partition.
+    /// As a node does at its limit: what all entries take beyond is freed in the same partition.
     fn put_evicting(&mut self, number: u64, expires: Option<Millis>) {
         let partition = name(number).0;
         let before = self.stores[partition].bytes();
         self.put(number, expires);
-        let over = self.stores[partition].bytes() - before;
-        let version = self.version();
-        for (map, key) in self.stores[partition].victims(over, shuffled(number, 4)) {
-            self.stores[partition].apply(&Op::Remove { map, key, cause: Cause::Evicted }, version);
+        self.bytes += self.stores[partition].bytes() - before;
+        if self.bytes > self.limit {
+            let (store, over) = (&mut self.stores[partition], self.bytes - self.limit);
+            let before = store.bytes();
+            store.evict(over, Eviction::Auto, shuffled(number, 4), |_, _| ());
+            self.bytes -= before - store.bytes();
         }
     }
 

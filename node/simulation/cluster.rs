@@ -16,7 +16,7 @@ use mizuya_node::logic::{
     node::{Ask, Config, Effects, Identity, Node, Ticket},
     resp::{Protocol, Reply, Straight},
 };
-use mizuya_wire::settings::Environment;
+use mizuya_wire::settings::{Environment, Eviction};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -306,6 +306,7 @@ impl Cluster {
             timing: Environment::Local.timing(),
             peers: self.faults.members(place).map(|n| (name(n).to_string(), 3322)).collect(),
             max_bytes: shape.max_bytes,
+            eviction: Eviction::Auto,
             // Alone it begins only where there is nobody to wait for.
             bootstrap_timeout: Duration::from_millis(if shape.members == 1 { 500 } else { 10_000_000 }),
             rejoin_timeout: Duration::from_mins(1),

@@ -16,7 +16,7 @@ use mizuya_node::{
     io::client_port::{MAX_IN_FLIGHT, MAX_UNWRITTEN},
     logic::resp::{Protocol, Reply, inline},
 };
-use mizuya_wire::settings::Mode;
+use mizuya_wire::settings::{Eviction, Mode, Settings};
 use support::{LIMIT, Place};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -99,6 +99,39 @@ async fn the_greeting_and_what_is_said_of_a_connection() {
     assert_eq!(client.ask("CLIENT GETNAME").await, b"$-1\r\n");
     drop(other);
     client.until("CLIENT LIST", |list| list.matches("id=").count() == 1).await;
+}
+
+#[tokio::test]
+async fn a_full_cache_evicts_as_it_was_told_and_says_how_in_redis_words() {
+    for (eviction, named, outlives) in [
+        (Eviction::Auto, "allkeys-lru", true),
+        (Eviction::Lru, "allkeys-lru", false),
+        (Eviction::Lfu, "allkeys-lfu", true),
+    ] {
+        let settings =
+            Settings { mode: Mode::Single, max_memory: Some(64 << 10), eviction, partitions: 1, ..Settings::default() };
+        let port = Port::with(settings).await;
+        let mut client = port.client().await;
+        let reply = client.ask("CONFIG GET maxmemory-policy").await;
+        assert_eq!(String::from_utf8(reply).unwrap(), format!("*2\r\n$16\r\nmaxmemory-policy\r\n$11\r\n{named}\r\n"));
+        let memory = String::from_utf8(client.ask("INFO memory").await).unwrap();
+        assert!(memory.contains(&format!("maxmemory_policy:{named}\r\n")), "{memory}");
+        for i in 0..100 {
+            client.ask(&format!("SET often{i} v")).await;
+        }
+        for i in (0..100).cycle().take(300) {
+            client.ask(&format!("GET often{i}")).await;
+        }
+        // Several times as many as there is room for.
+        for i in 0..5000 {
+            client.ask(&format!("SET once{i} 0123456789")).await;
+        }
+        let mut kept = 0;
+        for i in 0..100 {
+            kept += u32::from(client.ask(&format!("GET often{i}")).await != b"$-1\r\n");
+        }
+        assert!(if outlives { kept > 80 } else { kept < 10 }, "{eviction:?}: {kept} of 100 that were used often");
+    }
 }
 
 #[tokio::test]

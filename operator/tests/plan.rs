@@ -5,7 +5,7 @@
 mod world;
 
 use mizuya_operator::{
-    crd::{CacheClusterSpec, Placement, ReplicasFrom, ScaleDown, Zones},
+    crd::{CacheClusterSpec, Eviction, Placement, ReplicasFrom, ScaleDown, Zones},
     logic::{
         children::Child,
         plan::{Say, plan},
@@ -203,6 +203,21 @@ fn a_restart_takes_one_pod_at_a_time_highest_first_each_after_its_handover() {
     world.assert_whole();
     let moves: Vec<&String> = world.story.iter().filter(|step| !step.starts_with("budget")).collect();
     assert_eq!(moves, ["drain 2 restart", "evict 2", "drain 1 restart", "evict 1", "drain 0 restart", "evict 0"]);
+    assert!(world.nodes.lost.is_empty());
+}
+
+#[test]
+fn another_way_to_evict_is_in_the_settings_and_reaches_the_nodes_one_by_one() {
+    let mut world = World::settled(3);
+    let file =
+        |world: &World| world.kubernetes.live[&Child::Settings]["data"]["settings.yaml"].as_str().unwrap().to_owned();
+    assert!(file(&world).contains("\neviction: auto\n"), "{}", file(&world));
+    world.edit(|spec| spec.memory.eviction = Eviction::Lfu);
+    world.run_until_rest(300);
+    world.assert_whole();
+    assert!(file(&world).contains("\neviction: lfu\n"), "{}", file(&world));
+    let evicted: Vec<&String> = world.story.iter().filter(|step| step.starts_with("evict")).collect();
+    assert_eq!(evicted, ["evict 2", "evict 1", "evict 0"]);
     assert!(world.nodes.lost.is_empty());
 }
 

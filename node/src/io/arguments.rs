@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use mizuya_wire::{
     quorum::MemberQuorum,
-    settings::{Environment, Mode, Settings, parse_bytes, parse_duration},
+    settings::{Environment, Eviction, Mode, Settings, parse_bytes, parse_duration},
 };
 
 use super::log::Format;
@@ -106,6 +106,9 @@ pub struct Run {
     /// Most bytes that entries may take, such as 256Mi
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub max_memory: Option<u64>,
+    /// Which entries go when that is full: auto, lru or lfu
+    #[arg(long, value_name = "HOW", value_parser = eviction)]
+    pub eviction: Option<Eviction>,
     /// Folder on a volume that outlives the process: tables and snapshots are kept there
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
@@ -173,6 +176,7 @@ impl Run {
         set(&mut settings.leave_timeout, self.leave_timeout.as_ref());
         set(&mut settings.bootstrap_timeout, self.bootstrap_timeout.as_ref());
         set(&mut settings.partitions, self.partitions.as_ref());
+        set(&mut settings.eviction, self.eviction.as_ref());
         set(&mut settings.log, self.log.as_ref());
         if !self.peers.is_empty() {
             settings.peers.clone_from(&self.peers);
@@ -208,6 +212,15 @@ fn environment(text: &str) -> Result<Environment, String> {
         "lan" => Ok(Environment::Lan),
         "wan" => Ok(Environment::Wan),
         _ => Err("write local, lan or wan".to_owned()),
+    }
+}
+
+fn eviction(text: &str) -> Result<Eviction, String> {
+    match text {
+        "auto" => Ok(Eviction::Auto),
+        "lru" => Ok(Eviction::Lru),
+        "lfu" => Ok(Eviction::Lfu),
+        _ => Err("write auto, lru or lfu".to_owned()),
     }
 }
 
@@ -248,12 +261,23 @@ mod tests {
             Arguments::try_parse_from(all.iter().chain(flags)).unwrap().run.settings().unwrap()
         };
         assert!(parse(&[]).warnings[0].contains("survive no failure"));
-        let effective =
-            parse(&["--name", "a", "--peer", "b:3322", "--peer", "c:3322", "--max-memory", "64Mi", "--insecure"]);
+        let effective = parse(&[
+            "--name",
+            "a",
+            "--peer",
+            "b:3322",
+            "--peer",
+            "c:3322",
+            "--max-memory",
+            "64Mi",
+            "--eviction",
+            "lru",
+            "--insecure",
+        ]);
         assert_eq!(effective.warnings, Vec::<String>::new());
         assert_eq!(effective.settings.peers, ["b:3322", "c:3322"]);
         assert_eq!(effective.settings.name.as_deref(), Some("a"));
-        assert_eq!(effective.settings.max_memory, Some(64 << 20));
+        assert_eq!((effective.settings.max_memory, effective.settings.eviction), (Some(64 << 20), Eviction::Lru));
         assert!(effective.settings.security.insecure);
         assert_eq!(effective.settings.replica_count, 2);
     }
@@ -265,6 +289,7 @@ mod tests {
             (["--environment", "moon"], "local, lan or wan"),
             (["--leave-timeout", "soon"], "5s"),
             (["--member-count-quorum", "0"], "auto"),
+            (["--eviction", "fifo"], "auto, lru or lfu"),
         ] {
             let error = Arguments::try_parse_from(["mizuya-node"].iter().chain(&flags)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

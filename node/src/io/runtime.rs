@@ -638,6 +638,7 @@ fn config(settings: &Settings, zone: String) -> Config {
         timing: settings.environment.timing(),
         peers: if alone { Vec::new() } else { peers },
         max_bytes,
+        eviction: settings.eviction,
         bootstrap_timeout: if alone { Duration::ZERO } else { settings.bootstrap_timeout },
         rejoin_timeout: settings.rejoin_timeout,
         restore: settings.data_dir.is_some().then_some(settings.restore),

@@ -38,7 +38,10 @@ impl Port {
     }
 
     pub async fn start(mode: Mode) -> Self {
-        let settings = Settings { mode, max_memory: Some(64 << 20), ..Settings::default() };
+        Self::with(Settings { mode, max_memory: Some(64 << 20), ..Settings::default() }).await
+    }
+
+    pub async fn with(settings: Settings) -> Self {
         let listeners = Listeners { client: None, peer: None, http: None };
         let running = Runtime::start(Start { settings, zone: String::new() }, listeners).unwrap();
         let began = Instant::now();

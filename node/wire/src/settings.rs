@@ -46,6 +46,19 @@ pub enum Restore {
     Lossy,
 }
 
+/// Which entries a node removes when its memory is full (requirement B6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Eviction {
+    /// Those used least or those unused longest, whichever lets fewer reads miss at present.
+    #[default]
+    Auto,
+    /// Those unused longest.
+    Lru,
+    /// Those used least.
+    Lfu,
+}
+
 /// How far apart the members are: a preset of the failure detector's times (requirement A13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -151,6 +164,8 @@ pub struct Settings {
     /// Most bytes that all entries may take, as a number or as `256Mi`; absent: 70 % of the container's memory limit.
     #[serde(skip_serializing_if = "Option::is_none", with = "opt_bytes")]
     pub max_memory: Option<u64>,
+    /// Which entries go when that is full.
+    pub eviction: Eviction,
     /// Folder on a volume that outlives the process, for tables and snapshots (rule S2). Absent: nothing is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<String>,
@@ -220,6 +235,7 @@ impl Default for Settings {
             rejoin_timeout: Duration::from_mins(2),
             partitions: 256,
             max_memory: None,
+            eviction: Eviction::Auto,
             data_dir: None,
             snapshot_interval: Duration::from_mins(5),
             restore: Restore::Strict,
@@ -516,6 +532,7 @@ mod tests {
             ("partitions: 0", "between 1 and 16384"),
             ("leave_timeout: soon", "is not a duration"),
             ("max_memory: lots", "is not a size"),
+            ("eviction: fifo", "unknown variant `fifo`, expected one of `auto`, `lru`, `lfu`"),
             ("member_count_quorum: most", "must be a number or auto"),
         ];
         for (text, expected) in cases {
@@ -534,6 +551,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let settings = Settings {
             max_memory: Some(64 << 20),
+            eviction: Eviction::Lfu,
             peers: vec!["a:3322".into(), "b:3322".into()],
             generated_by: Some("operator/0.1.0".into()),
             ..Settings::default()

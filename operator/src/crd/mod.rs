@@ -8,8 +8,8 @@ mod status;
 
 pub use schema::crd;
 pub use spec::{
-    CacheCluster, CacheClusterSpec, Environment, Keep, Memory, Mode, Placement, Ports, Replication, Resources, Restore,
-    Retention, ScaleDown, Storage, Update, Zones,
+    CacheCluster, CacheClusterSpec, Environment, Eviction, Keep, Memory, Mode, Placement, Ports, Replication,
+    Resources, Restore, Retention, ScaleDown, Storage, Update, Zones,
 };
 pub use status::{CacheClusterStatus, DrainStatus, Figures, FirewallPort, ProblemStatus, QuorumStatus, ReplicasFrom};
 

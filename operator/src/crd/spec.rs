@@ -227,6 +227,32 @@ pub struct Memory {
     /// Most memory that the entries of one node may take, such as `180Mi`. Absent: 70 % of the memory limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory: Option<String>,
+    /// Which entries a node removes when that is full: `lru` those unused longest, `lfu` those used least, `auto` whichever
+    /// of the two lets fewer reads miss at present. A change replaces the nodes one by one.
+    pub eviction: Eviction,
+}
+
+/// Which entries go when memory is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Eviction {
+    /// Used least or unused longest, whichever does better.
+    #[default]
+    Auto,
+    /// Unused longest.
+    Lru,
+    /// Used least.
+    Lfu,
+}
+
+impl From<Eviction> for settings::Eviction {
+    fn from(eviction: Eviction) -> Self {
+        match eviction {
+            Eviction::Auto => Self::Auto,
+            Eviction::Lru => Self::Lru,
+            Eviction::Lfu => Self::Lfu,
+        }
+    }
 }
 
 /// Copies and quorums. These change without a restart.

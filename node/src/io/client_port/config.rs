@@ -1,6 +1,7 @@
 //! `CONFIG GET`: settings under the names that Redis has for them. They are set in the settings file only.
 
 use bytes::Bytes;
+use mizuya_wire::settings::Eviction;
 
 use super::{
     here::{help, subcommand},
@@ -39,6 +40,14 @@ fn get(patterns: &[Bytes], runtime: &Runtime) -> Reply {
     Reply::Map(pairs.collect())
 }
 
+/// Redis' name of a choice; it has none for [`Eviction::Auto`].
+pub(super) fn policy(eviction: Eviction) -> &'static str {
+    match eviction {
+        Eviction::Auto | Eviction::Lru => "allkeys-lru",
+        Eviction::Lfu => "allkeys-lfu",
+    }
+}
+
 /// Sorted by name.
 fn parameters(runtime: &Runtime) -> Vec<(&'static str, String)> {
     let settings = runtime.settings();
@@ -50,7 +59,7 @@ fn parameters(runtime: &Runtime) -> Vec<(&'static str, String)> {
         ("databases", text("1")),
         ("maxclients", MAX_CLIENTS.to_string()),
         ("maxmemory", runtime.node().config().max_bytes.to_string()),
-        ("maxmemory-policy", text("allkeys-lru")),
+        ("maxmemory-policy", text(policy(settings.eviction))),
         ("maxmemory-samples", text("10")),
         ("port", settings.bind_addr.port().to_string()),
         ("proto-max-bulk-len", MAX_VALUE_BYTES.to_string()),

@@ -3,13 +3,13 @@
 use std::{fmt::Write, process};
 
 use bytes::Bytes;
-use mizuya_wire::admin::Totals;
+use mizuya_wire::{admin::Totals, settings::Eviction};
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeVal,
 };
 
-use super::{REDIS_VERSION, cluster::redis_mode, listener::MAX_CLIENTS, session::Session};
+use super::{REDIS_VERSION, cluster::redis_mode, config, listener::MAX_CLIENTS, session::Session};
 use crate::{
     io::{memory, runtime::Runtime},
     logic::resp::Reply,
@@ -49,7 +49,7 @@ fn lines(section: &str, session: &Session, totals: &Totals) -> Lines {
             let none = || "0".to_owned();
             vec![("connected_clients", open), ("maxclients", MAX_CLIENTS.to_string()), ("blocked_clients", none())]
         }
-        "memory" => memory_lines(totals),
+        "memory" => memory_lines(totals, runtime.settings().eviction),
         "stats" => stats(session, totals),
         "replication" => vec![
             ("role", "master".to_owned()),
@@ -83,7 +83,7 @@ fn server(runtime: &Runtime) -> Lines {
     ]
 }
 
-fn memory_lines(totals: &Totals) -> Lines {
+fn memory_lines(totals: &Totals, eviction: Eviction) -> Lines {
     let resident = memory::resident();
     vec![
         ("used_memory", totals.bytes.to_string()),
@@ -92,7 +92,7 @@ fn memory_lines(totals: &Totals) -> Lines {
         ("used_memory_rss_human", human(resident)),
         ("maxmemory", totals.max_bytes.to_string()),
         ("maxmemory_human", human(totals.max_bytes)),
-        ("maxmemory_policy", "allkeys-lru".to_owned()),
+        ("maxmemory_policy", config::policy(eviction).to_owned()),
         ("mem_fragmentation_ratio", format!("{:.2}", resident as f64 / (totals.bytes.max(1)) as f64)),
         ("mem_allocator", "mimalloc".to_owned()),
     ]

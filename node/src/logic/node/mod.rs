@@ -27,7 +27,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizuya_wire::settings::{Restore, Timing};
+use mizuya_wire::settings::{Eviction, Restore, Timing};
 use parking_lot::{Mutex, RwLock};
 
 use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, requests::Moment, waiting::Queues};
@@ -155,6 +155,8 @@ pub struct Config {
     pub peers: Vec<(String, u16)>,
     /// Budget of all entries.
     pub max_bytes: u64,
+    /// Which entries go when it is used up.
+    pub eviction: Eviction,
     /// How long the first peer waits for others before it starts alone.
     pub bootstrap_timeout: Duration,
     /// How long copies of a member that left for a restart are not rebuilt, and how long one that left with a

@@ -318,12 +318,11 @@ impl Node {
 
     /// Frees at least `bytes` in this partition, or all of it (rule W4).
     pub(super) fn make_room(&self, replica: &mut Replica, bytes: u64, random: u64, effects: &mut Effects) {
-        if !replica.is_primary() {
-            return;
+        let evicted = self.counting(replica, |replica| replica.evict(bytes, self.config.eviction, random));
+        self.counters.evictions.fetch_add(evicted as u64, Ordering::Relaxed);
+        if evicted > 0 {
+            self.wake_followers(replica, effects);
         }
-        let victims = replica.store.victims(bytes, random);
-        self.counters.evictions.fetch_add(victims.len() as u64, Ordering::Relaxed);
-        self.remove(replica, &victims, Cause::Evicted, effects);
     }
 
     fn remove(&self, replica: &mut Replica, keys: &[(Bytes, Bytes)], cause: Cause, effects: &mut Effects) {

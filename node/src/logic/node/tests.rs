@@ -6,7 +6,10 @@ mod quorums;
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use mizuya_wire::{quorum::MemberQuorum, settings::Environment};
+use mizuya_wire::{
+    quorum::MemberQuorum,
+    settings::{Environment, Eviction},
+};
 
 use super::*;
 
@@ -162,6 +165,7 @@ fn config(name: &MemberName, all: &[MemberName], live: Live, generation: Generat
         timing: Environment::Local.timing(),
         peers: all.iter().map(|peer| (peer.to_string(), 3322)).collect(),
         max_bytes: 1 << 20,
+        eviction: Eviction::Auto,
         bootstrap_timeout: Duration::from_secs(10),
         rejoin_timeout: Duration::from_mins(1),
         restore: None,

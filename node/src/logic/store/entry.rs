@@ -36,8 +36,9 @@ use crate::logic::{
 
 /// Values of this length and more stand outside the entry's block and are shared with replies instead of copied.
 pub const OUTSIDE_FROM: usize = 4 << 10;
-/// Accounted for an entry's place in the table: a slot of eight bytes, what lists keep free, and its share of the list.
-pub const SLOT_BYTES: u64 = 12;
+/// Accounted for an entry's place in the table: a slot of eight bytes, what lists keep free, and its share of the
+/// list and of what is known about entries that went.
+pub const SLOT_BYTES: u64 = 16;
 /// Accounted for an entry that expires, beside the deadline in its block: its place among the deadlines.
 pub const DEADLINE_BYTES: u64 = 20;
 /// In place of a deadline.
@@ -282,6 +283,11 @@ impl Node {
         let deadline = if length(fields.flags, DEADLINE) == 0 { 0 } else { DEADLINE_BYTES };
         let outside = if fields.flags & OUTSIDE == 0 { 0 } else { taken(fields.value_length) + SHARED_BYTES };
         taken(fields.layout().size()) + SLOT_BYTES + deadline + outside
+    }
+
+    /// Asks for the first bytes of the block.
+    pub(super) fn prefetch_head(&self) {
+        prefetch(self.block());
     }
 
     /// Asks for what a lookup reads of the block.

@@ -15,6 +15,7 @@ mod maps;
 mod table;
 
 use bytes::Bytes;
+use mizuya_wire::settings::Eviction;
 
 pub use self::{
     change::{Cause, Change, NewValue, Op},
@@ -25,7 +26,7 @@ pub use self::{
 use self::{
     deadlines::Deadlines,
     entry::{Node, Parts},
-    eviction::Eviction,
+    eviction::History,
     maps::Maps,
     table::{Place, Table, Tagged},
 };
@@ -34,13 +35,17 @@ use crate::logic::{
     cluster::{message::Record, table::Version},
 };
 
+/// When room is needed, entries of so many bytes go at a time if there are many: what they need of memory is then asked
+/// for together.
+const AHEAD: u64 = 1 << 10;
+
 /// The entries of one partition.
 pub struct Store {
     seed: u64,
     table: Table<Node>,
     maps: Maps,
     deadlines: Deadlines,
-    eviction: Eviction,
+    history: History,
     /// Of all entries; names of maps are counted by `maps`.
     bytes: u64,
     /// Sum of the entries' own.
@@ -61,7 +66,7 @@ impl Store {
             table: Table::new(),
             maps: Maps::new(seed),
             deadlines: Deadlines::default(),
-            eviction: Eviction::default(),
+            history: History::default(),
             bytes: 0,
             digest: 0,
         }
@@ -105,7 +110,7 @@ impl Store {
             Change::Put { map, key, value, expires } => {
                 self.put(map, key, value, expires.map_or(entry::NEVER, |at| at.0), version);
             }
-            Change::Remove { map, key, .. } => self.remove(map, key),
+            Change::Remove { map, key, cause } => self.remove(map, key, *cause),
             Change::Clear { map: Some(map) } => self.clear(map),
             Change::Clear { map: None } => *self = Self::new(self.seed),
         }
@@ -161,11 +166,30 @@ impl Store {
         self.deadlines.over(now).flat_map(due).take(limit).map(|node| self.name(node)).collect()
     }
 
-    /// Entries to remove so that at least `bytes` become free (or all entries), as (map, key), chosen as [`eviction`]
-    /// says.
-    pub fn victims(&mut self, bytes: u64, random: u64) -> Vec<(Bytes, Bytes)> {
-        let chosen = self.eviction.choose(&mut self.table, bytes, random);
-        chosen.into_iter().filter_map(|place| self.table.at(place)).map(|node| self.name(node)).collect()
+    /// Removes entries so that at least `bytes` become free (or all entries), chosen as [`eviction`] says. Each is a change
+    /// that the caller has to count: `removed` is told map and key. Returns how many went.
+    pub fn evict(
+        &mut self,
+        bytes: u64,
+        eviction: Eviction,
+        random: u64,
+        mut removed: impl FnMut(&Bytes, &[u8]),
+    ) -> usize {
+        let (before, target, mut count) = (self.bytes(), self.bytes().saturating_sub(bytes), 0);
+        while self.bytes() > target && !self.is_empty() {
+            for place in self.history.choose(&mut self.table, eviction, mix(random ^ count as u64)) {
+                let Some(node) = self.table.take(place) else { continue };
+                removed(self.maps.name(node.map()), node.key());
+                self.history.evicted(place.list, self.table.lists(), &node);
+                self.forget(self.hash_of(&node), &node);
+                count += 1;
+                if self.bytes() <= target && before - self.bytes() >= AHEAD {
+                    break;
+                }
+            }
+            self.table.shrink();
+        }
+        count
     }
 
     /// Entries of all maps, expired ones too as long as they are kept.
@@ -215,6 +239,7 @@ impl Store {
     fn put(&mut self, map: &[u8], key: &[u8], value: &NewValue<'_>, expires: u64, version: Version) {
         let map = self.maps.find_or_add(map);
         let hash = self.maps.position(map, key);
+        self.history.prefetch(self.table.list_of(hash));
         let place = self.table.find(hash, |node| node.is(map, key));
         let parts = Parts { map, key, value: value.clone(), expires, version };
         if let Some(node) = place.and_then(|place| self.table.touch(place)) {
@@ -227,8 +252,8 @@ impl Store {
             self.unschedule(before.1, hash);
         } else {
             self.maps.count_entry(map);
-            self.eviction.added(self.table.list_of(hash));
-            let node = Node::new(hash, &parts);
+            let mut node = Node::new(hash, &parts);
+            node.set_uses(self.history.added(self.table.list_of(hash), node.tag()));
             self.bytes += node.bytes();
             self.digest = self.digest.wrapping_add(node.digest(hash));
             let maps = &self.maps;
@@ -237,9 +262,18 @@ impl Store {
         self.deadlines.add(expires, hash);
     }
 
-    fn remove(&mut self, map: &[u8], key: &[u8]) {
-        let Some((hash, place)) = self.find(map, key) else { return };
-        let Some(node) = place.and_then(|place| self.table.remove(place)) else { return };
+    fn remove(&mut self, map: &[u8], key: &[u8], cause: Cause) {
+        let Some((hash, Some(place))) = self.find(map, key) else { return };
+        let lists = self.table.lists();
+        let Some(node) = self.table.remove(place) else { return };
+        if cause == Cause::Evicted {
+            self.history.evicted(place.list, lists, &node);
+        }
+        self.forget(hash, &node);
+    }
+
+    /// An entry was taken out of the table.
+    fn forget(&mut self, hash: u64, node: &Node) {
         self.bytes -= node.bytes();
         self.digest = self.digest.wrapping_sub(node.digest(hash));
         self.unschedule(node.expires(), hash);

@@ -8,7 +8,7 @@
 //!
 //! In a list the longest unused item is first: what eviction needs, at no byte.
 
-use super::hash::HASH_BITS;
+use super::{entry::prefetch_all, hash::HASH_BITS};
 
 /// Items a list, on average.
 const MEAN: usize = 20;
@@ -50,11 +50,6 @@ impl<T: Tagged> Table<T> {
         self.lists.len()
     }
 
-    /// Items that few lists have more of.
-    pub(super) fn long_list(&self) -> usize {
-        (self.len >> self.bits) * 3 / 2 + 4
-    }
-
     /// The items of a list, the longest unused first.
     pub(super) fn list(&self, list: usize) -> &[T] {
         self.lists.get(list).map_or(&[], |list| list)
@@ -69,6 +64,11 @@ impl<T: Tagged> Table<T> {
         let reversed = (hash << (64 - HASH_BITS)).reverse_bits() as usize;
         let list = reversed & ((1 << self.bits) - 1);
         if list < self.split { reversed & ((2 << self.bits) - 1) } else { list }
+    }
+
+    /// So many of the first bits are the same in a list's hashes.
+    fn bits_of(&self, list: usize) -> u32 {
+        self.bits + u32::from(list < self.split || list >= 1 << self.bits)
     }
 
     /// The item with this hash that `same` accepts.
@@ -96,6 +96,35 @@ impl<T: Tagged> Table<T> {
         list.last_mut()
     }
 
+    /// A list for a random number, as often as its hashes are many.
+    pub(super) fn drawn(&self, random: u64) -> usize {
+        self.list_of(random >> (64 - HASH_BITS))
+    }
+
+    /// Whether that list is taken, which makes the chance of all items equal, but for lists that are a quarter longer than
+    /// they should be: those are taken always.
+    pub(super) fn accepts(&self, list: usize, random: u64) -> bool {
+        let length = self.lists.get(list).map_or(0, Vec::len) as u64;
+        let longest = (self.len as u64 * 5) >> (self.bits_of(list) + 2);
+        (random & 0xffff) * longest < length << 16
+    }
+
+    /// The list will be looked up: asks for what says where its items are.
+    pub(super) fn prefetch(&self, list: usize) {
+        self.lists.get(list..=list).into_iter().for_each(prefetch_all);
+    }
+
+    /// The list's items will be read, and what says where they are is near: asks for them.
+    pub(super) fn prefetch_items(&self, list: usize) {
+        prefetch_all(self.list(list));
+    }
+
+    /// The first item in this list or, if it is empty, one that comes later in a round through all.
+    pub(super) fn first_from(&self, list: usize) -> Option<Place> {
+        let lists = (list..self.lists.len()).chain(0..list);
+        lists.map(|list| Place { list, index: 0 }).find(|place| self.at(*place).is_some())
+    }
+
     /// Adds an item as the last used of its list, beside those with the same hash. `hash_of` tells any item's hash.
     pub(super) fn insert(&mut self, hash: u64, item: T, hash_of: impl Fn(&T) -> u64) {
         let list = self.list_of(hash);
@@ -108,15 +137,25 @@ impl<T: Tagged> Table<T> {
 
     /// Takes an item out.
     pub(super) fn remove(&mut self, place: Place) -> Option<T> {
+        let removed = self.take(place);
+        self.shrink();
+        removed
+    }
+
+    /// Takes an item out, so that items of other lists stay where they stand. [`Table::shrink`] is to follow.
+    pub(super) fn take(&mut self, place: Place) -> Option<T> {
         let list = self.lists.get_mut(place.list)?;
         let removed = (place.index < list.len()).then(|| list.remove(place.index))?;
         fit(list);
         self.len -= 1;
-        // Not as soon as a list was split: nothing is gained by going back and forth.
-        if self.len * 2 < MEAN * self.lists.len() && self.lists.len() > 1 {
+        Some(removed)
+    }
+
+    /// Joins lists that have become few items. Not as soon as a list was split: nothing is gained by going back and forth.
+    pub(super) fn shrink(&mut self) {
+        while self.len * 2 < MEAN * self.lists.len() && self.lists.len() > 1 {
             self.join();
         }
-        Some(removed)
     }
 
     /// Keeps the items that `keep` accepts.
@@ -126,9 +165,7 @@ impl<T: Tagged> Table<T> {
             fit(list);
         }
         self.len = self.lists.iter().map(Vec::len).sum();
-        while self.len * 2 < MEAN * self.lists.len() && self.lists.len() > 1 {
-            self.join();
-        }
+        self.shrink();
     }
 
     /// Items from this hash on, in order. `hash_of` tells any item's hash.
@@ -137,8 +174,7 @@ impl<T: Tagged> Table<T> {
         let lists = std::iter::from_fn(move || {
             let at = next?;
             let list = self.list_of(at);
-            let bits = self.bits + u32::from(list < self.split || list >= 1 << self.bits);
-            let unit = 1 << (HASH_BITS - bits);
+            let unit = 1 << (HASH_BITS - self.bits_of(list));
             next = Some((at / unit + 1) * unit).filter(|next| next >> HASH_BITS == 0);
             let mut items: Vec<_> = self.lists[list].iter().map(|item| (hash_of(item), item)).collect();
             items.retain(|(hash, _)| *hash >= at);
@@ -296,7 +332,8 @@ mod tests {
         for i in 0..20_000 {
             table.insert(hash(i), Item { hash: hash(i), name: 0 }, hash_of);
             let allowed = table.len() * super::super::entry::SLOT_BYTES as usize;
-            assert!(i < 1000 || table.bytes() <= allowed, "{} for {i}", table.bytes());
+            let beside = table.lists() * super::super::eviction::LIST_BYTES;
+            assert!(i < 1000 || table.bytes() + beside <= allowed, "{} + {beside} for {i}", table.bytes());
         }
         table.check();
         assert_eq!(table.lists(), 1000);

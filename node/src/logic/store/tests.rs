@@ -36,6 +36,10 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn ways() -> impl Strategy<Value = Eviction> {
+    prop::sample::select(vec![Eviction::Auto, Eviction::Lru, Eviction::Lfu])
+}
+
 fn apply(model: &mut Model, op: &Op, version: Version) {
     match op.clone() {
         Op::Put { map, key, value, expires } => {
@@ -173,18 +177,32 @@ proptest! {
     }
 
     #[test]
-    fn victims_free_enough_or_all(sizes in prop::collection::vec(0..500_usize, 0..200), want in 0..40_000_u64, random: u64) {
+    fn an_eviction_frees_enough_or_all(
+        sizes in prop::collection::vec(0..500_usize, 0..400), want in 0..40_000_u64, how in ways(), random: u64)
+    {
         let mut store = Store::new(1);
         for (i, size) in sizes.iter().enumerate() {
-            store.apply(&put("m", &i.to_string(), &"x".repeat(*size), None), version(0));
+            let expires = (i % 3 == 0).then_some(i as u64);
+            store.apply(&put("m", &i.to_string(), &"x".repeat(*size), expires), version(0));
         }
-        let before = store.bytes();
-        let victims = store.victims(want, random);
-        prop_assert_eq!(victims.iter().collect::<BTreeSet<_>>().len(), victims.len());
-        for (map, key) in victims {
-            store.apply(&Op::Remove { map, key, cause: Cause::Evicted }, version(1));
+        let mut copy = Store::new(1);
+        for record in all_records(&store, usize::MAX) {
+            copy.apply(&record.op, record.version);
         }
+        let (before, mut removed) = (store.bytes(), Vec::new());
+        let count = store.evict(want, how, random, |map, key| removed.push((map.clone(), Bytes::copy_from_slice(key))));
+        prop_assert_eq!(count, removed.len());
         prop_assert!(before - store.bytes() >= want || store.is_empty());
+        // What a copy hears is what was done.
+        for (map, key) in removed {
+            prop_assert!(copy.peek(&map, &key, Millis(0)).is_some());
+            copy.apply(&Op::Remove { map, key, cause: Cause::Evicted }, version(1));
+        }
+        prop_assert_eq!((copy.bytes(), copy.digest()), (store.bytes(), store.digest()));
+        prop_assert_eq!(all_records(&copy, usize::MAX), all_records(&store, usize::MAX));
+        // No more than was needed, and what goes at a time.
+        let largest = 1000;
+        prop_assert!(before - store.bytes() < want.max(AHEAD) + largest || want == 0);
     }
 }
 
@@ -199,45 +217,83 @@ fn an_entry_lives_in_the_millisecond_of_its_deadline() {
     assert_eq!(store.average_ttl(Millis(4)), 6);
 }
 
-#[test]
-fn what_was_used_lately_stays() {
+/// A store of 2000 entries, `n0` to `n1999`.
+fn full() -> Store {
     let mut store = Store::new(2);
     for i in 0..2000 {
-        store.apply(&put("m", &i.to_string(), "v", None), version(0));
+        store.apply(&put("m", &format!("n{i}"), "v", None), version(0));
     }
-    for i in 0..1000 {
-        assert!(store.get(b"m", i.to_string().as_bytes(), Millis(0)).is_some());
+    store
+}
+
+fn uses(store: &mut Store, numbers: impl IntoIterator<Item = u64>) {
+    for i in numbers {
+        assert!(store.get(b"m", format!("n{i}").as_bytes(), Millis(0)).is_some());
     }
-    let mut random = 0;
-    while store.len() > 1500 {
-        random += 1;
-        for (map, key) in store.victims(1000, random) {
-            store.apply(&Op::Remove { map, key, cause: Cause::Evicted }, version(1));
-        }
+}
+
+fn kept(store: &Store, numbers: impl Iterator<Item = u64>) -> usize {
+    numbers.filter(|i| store.peek(b"m", format!("n{i}").as_bytes(), Millis(0)).is_some()).count()
+}
+
+/// Adds entries that nobody asks for again, and keeps to the bytes that there are.
+fn scan(store: &mut Store, count: u64, how: Eviction) {
+    let limit = store.bytes();
+    for i in 0..count {
+        store.apply(&put("m", &format!("s{i}"), "v", None), version(0));
+        store.evict(store.bytes().saturating_sub(limit), how, i, |_, _| ());
+        assert!(store.bytes() <= limit && store.bytes() + 4 * AHEAD > limit);
     }
-    let used = (0..1000).filter(|i: &u32| store.peek(b"m", i.to_string().as_bytes(), Millis(0)).is_some()).count();
-    assert!(used > 950, "{used} of 1000 entries that were used");
 }
 
 #[test]
-fn what_is_used_often_outlives_a_scan() {
-    let mut store = Store::new(2);
-    for i in 0..2000 {
-        store.apply(&put("m", &i.to_string(), "v", None), version(0));
-    }
-    for i in (0..1000).cycle().take(4000) {
-        assert!(store.get(b"m", i.to_string().as_bytes(), Millis(0)).is_some());
-    }
-    let limit = store.bytes();
-    for i in 0..5000 {
-        store.apply(&put("m", &format!("scan{i}"), "v", None), version(0));
-        for (map, key) in store.victims(store.bytes().saturating_sub(limit), i) {
-            store.apply(&Op::Remove { map, key, cause: Cause::Evicted }, version(1));
+fn what_was_used_lately_stays() {
+    for how in [Eviction::Auto, Eviction::Lru, Eviction::Lfu] {
+        let mut store = full();
+        uses(&mut store, 0..1000);
+        for random in 0..30 {
+            store.evict(store.bytes() / 100, how, random, |_, _| ());
         }
-        assert!(store.bytes() <= limit);
+        let (used, unused) = (kept(&store, 0..1000), kept(&store, 1000..2000));
+        assert!(used > 950 && unused < 700, "{how:?}: {used} of those that were used, {unused} of the others");
     }
-    let used = (0..1000).filter(|i: &u32| store.peek(b"m", i.to_string().as_bytes(), Millis(0)).is_some()).count();
-    assert!(used > 900, "{used} of 1000 entries that were used often");
+}
+
+#[test]
+fn what_is_used_often_outlives_a_scan_unless_the_longest_unused_goes() {
+    for (how, outlives) in [(Eviction::Auto, true), (Eviction::Lfu, true), (Eviction::Lru, false)] {
+        let mut store = full();
+        uses(&mut store, (0..1000).cycle().take(4000));
+        scan(&mut store, 8000, how);
+        let used = kept(&store, 0..1000);
+        assert!(if outlives { used > 900 } else { used < 50 }, "{how:?}: {used} of 1000 that were used often");
+    }
+}
+
+#[test]
+fn under_lru_the_latest_stay_however_often_others_were_used() {
+    let mut store = full();
+    uses(&mut store, (0..1000).cycle().take(8000));
+    uses(&mut store, 1000..2000);
+    scan(&mut store, 1000, Eviction::Lru);
+    let (often, lately) = (kept(&store, 0..1000), kept(&store, 1000..2000));
+    assert!(lately > 850 && often < 250, "{lately} that were used lately, {often} that were used often");
+}
+
+#[test]
+fn what_comes_back_is_told_from_what_comes_once() {
+    for (how, told) in [(Eviction::Lfu, true), (Eviction::Lru, false)] {
+        let mut store = full();
+        let limit = store.bytes();
+        // A hundred are written again and again, never read, and gone before they come back.
+        for i in 0..20_000 {
+            let key = if i % 20 == 0 { format!("n{}", i / 20 % 100) } else { format!("s{i}") };
+            store.apply(&put("m", &key, "v", None), version(0));
+            store.evict(store.bytes().saturating_sub(limit / 4), how, i, |_, _| ());
+        }
+        let back = kept(&store, 0..100);
+        assert!(if told { back > 80 } else { back < 50 }, "{how:?}: {back} of 100 that come back");
+    }
 }
 
 #[test]

@@ -66,6 +66,7 @@ pub fn settings(wanted: &Wanted<'_>) -> Result<Settings, RenderError> {
             RenderError::Settings(format!("partitions: {} must be between 1 and 16384", spec.partitions))
         })?,
         max_memory: max_memory(wanted.cluster)?,
+        eviction: spec.memory.eviction.into(),
         data_dir: spec.storage.as_ref().map(|_| DATA_FOLDER.to_owned()),
         snapshot_interval: match &spec.storage {
             Some(storage) => duration("storage.snapshotInterval", &storage.snapshot_interval)?,

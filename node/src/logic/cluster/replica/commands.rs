@@ -1,5 +1,8 @@
 //! Commands on a primary: when they run, when they are refused, and when their replies are due (rules W2, Q1).
 
+use bytes::Bytes;
+use mizuya_wire::settings::Eviction;
+
 use super::{
     Begin, Due, MAX_LOG_BYTES, Replica, Role, WRITE_TIMEOUT,
     primary::{PendingRead, PendingWrite},
@@ -10,7 +13,7 @@ use crate::logic::{
     keyspace::Partition,
     node::Origin,
     resp::Reply,
-    store::{Change, NewValue, Op},
+    store::{Cause, Change, NewValue, Op},
 };
 
 /// Whether a command can be executed here now.
@@ -114,6 +117,30 @@ impl Replica {
             self.log_bytes = 0;
         }
         self.last.sequence
+    }
+
+    /// Evicts entries of at least `bytes`, or all of them (rule W4), and puts that into the stream. Returns how many.
+    pub fn evict(&mut self, bytes: u64, eviction: Eviction, random: u64) -> usize {
+        let Role::Primary(primary) = &self.role else { return 0 };
+        let (epoch, followed, mut last, mut records) =
+            (primary.epoch, !primary.copies.is_empty(), self.last, Vec::new());
+        let removed = |map: &Bytes, key: &[u8]| {
+            last = Version { epoch, sequence: last.sequence + 1 };
+            if followed {
+                let op = Op::Remove { map: map.clone(), key: Bytes::copy_from_slice(key), cause: Cause::Evicted };
+                records.push(Record { version: last, op });
+            }
+        };
+        let count = self.store.evict(bytes, eviction, random, removed);
+        if followed {
+            self.last = last;
+            for record in records {
+                self.push(record);
+            }
+        } else {
+            self.restart_log(last);
+        }
+        count
     }
 
     /// The reply to a write whose last change is `sequence`: now, if enough copies have it, else later.
