@@ -13,17 +13,19 @@ use rand::RngExt;
 use crate::{
     cluster::{Cluster, PARTITIONS},
     invariants::{Finding, judge, linearizable, one_table, planned_moves_are_not_felt},
-    ledger::{Found, Ledger, MAPS, Name, Outcome, Read, Rules, Write},
+    ledger::{Found, Ledger, MAPS, Name, Outcome, Read, Rules, Through, Write},
     linearizability::Command,
     queue::{Arrival, Event},
     registers::{self, Place, Registers},
-    shape::Class,
+    shape::{Class, MIRROR},
 };
 
 const CLIENTS: usize = 6;
 const KEYS: u32 = 14;
 /// Longest thinking time between two commands.
 const THINKING: u64 = 250;
+/// The same where there are mirrors: many commands in the time that one lives.
+const LITTLE_THINKING: u64 = 60;
 /// How long last reads are asked again when they are refused.
 const PATIENCE: u64 = 12_000;
 /// How long a reply of the transport may be held back in a history, at most: see `Rules::overtime`.
@@ -38,6 +40,7 @@ pub(crate) fn partition(name: Name) -> Partition {
 struct Asked {
     client: Option<usize>,
     node: usize,
+    through: Through,
     name: Name,
     /// Place of the write in the ledger; none: a read.
     write: Option<usize>,
@@ -118,10 +121,12 @@ impl Cluster {
             _ => (Some(self.clients.next_value), None),
         };
         self.clients.next_value += 1;
-        let write = Write { value, asked: self.now, outcome: Outcome::Open, ttl };
+        let through = self.through(node);
+        let write = Write { value, through, asked: self.now, outcome: Outcome::Open, ttl };
         let place = self.clients.ledger.write(name, write);
         let words = words(name, value, ttl);
-        let asked = Asked { client: Some(client), node, name, write: Some(place), operation: None, since: self.now };
+        let asked =
+            Asked { client: Some(client), node, through, name, write: Some(place), operation: None, since: self.now };
         self.ask(asked, partition(name), words);
     }
 
@@ -130,12 +135,19 @@ impl Cluster {
         let name = Name { map: 0, key: place.0 };
         let words = registers::words(place.0, command);
         let partition = partition_of(&words[1], PARTITIONS);
-        self.ask(Asked { client, node, name, write: None, operation: Some(place), since: self.now }, partition, words);
+        let through = self.through(node);
+        let asked = Asked { client, node, through, name, write: None, operation: Some(place), since: self.now };
+        self.ask(asked, partition, words);
+    }
+
+    /// A node as it runs now.
+    fn through(&self, node: usize) -> Through {
+        (node, self.process(node).map_or(0, |process| process.generation.0))
     }
 
     /// Some keys are asked for more often, so that commands for one key meet.
     fn any_key(&mut self) -> u32 {
-        let hot = self.rng.random_ratio(1, 3);
+        let hot = self.rng.random_ratio(if self.shape.is_mirrored() { 2 } else { 1 }, 3);
         self.rng.random_range(0..if hot { 2 } else { KEYS })
     }
 
@@ -144,7 +156,8 @@ impl Cluster {
             0 => vec![Bytes::from_static(b"GET"), name.text()],
             map => vec![Bytes::from_static(b"DM.GET"), Bytes::from(MAPS[usize::from(map)]), name.text()],
         };
-        let asked = Asked { client, node, name, write: None, operation: None, since: self.now };
+        let through = self.through(node);
+        let asked = Asked { client, node, through, name, write: None, operation: None, since: self.now };
         self.ask(asked, partition(name), words);
     }
 
@@ -200,7 +213,8 @@ impl Cluster {
             }
         }
         if let Some(client) = asked.client {
-            let at = self.now + self.rng.random_range(1..THINKING);
+            let thinking = if self.shape.is_mirrored() { LITTLE_THINKING } else { THINKING };
+            let at = self.now + self.rng.random_range(1..thinking);
             self.later(at, Event::Client(client));
         }
     }
@@ -242,7 +256,13 @@ impl Cluster {
             Reply::Bulk(bytes) => value_of(asked.name, bytes),
             _ => Found::Nothing,
         };
-        let read = Read { found, asked: asked.since, answered: self.now, last: asked.client.is_none() };
+        let read = Read {
+            through: asked.through,
+            found,
+            asked: asked.since,
+            answered: self.now,
+            last: asked.client.is_none(),
+        };
         let (rules, class, values) = (self.rules(), self.class, self.values_count_since());
         let entry = self.clients.ledger.entries.entry(asked.name).or_default();
         entry.reads.push(read);
@@ -258,6 +278,7 @@ impl Cluster {
             read_quorum: self.shape.read_quorum,
             evicts: self.shape.max_bytes < crate::shape::ROOMY,
             overtime: OVERTIME,
+            stale: if self.shape.is_mirrored() { MIRROR + 2 } else { 0 },
         }
     }
 

@@ -13,7 +13,7 @@ use mizuya_node::logic::{
     },
     commands::{table, words_of},
     keyspace::Partition,
-    node::{Ask, Config, Effects, Identity, Node, Ticket},
+    node::{Ask, Config, Effects, Identity, Mirroring, Node, Ticket},
     resp::{Protocol, Reply, Straight},
 };
 use mizuya_wire::settings::{Environment, Eviction};
@@ -29,7 +29,7 @@ use crate::{
     network::{Network, PLACES, deadlines},
     observer::Observer,
     queue::{Arrival, Event, Queued},
-    shape::{Class, Shape},
+    shape::{Class, MIRROR, Shape},
     trace::Trace,
 };
 
@@ -311,6 +311,7 @@ impl Cluster {
             bootstrap_timeout: Duration::from_millis(if shape.members == 1 { 500 } else { 10_000_000 }),
             rejoin_timeout: Duration::from_mins(1),
             restore: self.disks.restore,
+            mirroring: Mirroring { lasts: Duration::from_millis(if shape.mirrors { MIRROR } else { 0 }), hot_reads: 1 },
         }
     }
 
@@ -505,8 +506,11 @@ impl Cluster {
             Arrival::Command(ticket, partition, words) => {
                 let random = self.rng.random();
                 let moment = (clock, random);
+                let mirrored = process.node.mirror_hits();
                 let reply = submit(&process.node, ticket, partition, &words, moment, &mut effects);
-                if reply.as_ref().is_some_and(|reply| !reply.is_error()) {
+                let mirrored = process.node.mirror_hits() - mirrored;
+                self.figures.mirrored += mirrored;
+                if mirrored == 0 && reply.as_ref().is_some_and(|reply| !reply.is_error()) {
                     let finding = self.observer.answers(process, partition.index());
                     self.trace.found(&mut self.finding, now, finding);
                 }
@@ -643,7 +647,7 @@ fn submit(
     };
     let mut output = BytesMut::new();
     let straight = Straight { sink: &mut output, protocol: Protocol::Resp3 };
-    let ask = Ask { command, partition, words };
+    let ask = Ask { command, partition, words, settled: true };
     let reply = node.submit_in(&mut node.turn(clock, random), ticket, ask, Some(straight), effects)?;
     let written = (reply == Reply::Written).then(|| Reply::from_resp3(&output.freeze()).expect("a whole reply"));
     Some(written.unwrap_or(reply))

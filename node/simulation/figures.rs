@@ -15,6 +15,7 @@ pub(crate) struct Figures {
     pub(crate) turned_back: u64,
     pub(crate) starts: u64,
     pub(crate) tables: u64,
+    pub(crate) mirrored: u64,
     pub(crate) emptied: u64,
     pub(crate) operations: u64,
     pub(crate) acknowledged: u64,
@@ -37,6 +38,7 @@ impl Figures {
         self.turned_back += other.turned_back;
         self.starts += other.starts;
         self.tables += other.tables;
+        self.mirrored += other.mirrored;
         self.emptied += other.emptied;
         self.operations += other.operations;
         self.acknowledged += other.acknowledged;
@@ -53,7 +55,7 @@ impl Figures {
     }
 
     /// What a run must have seen, or it has proved nothing.
-    pub(crate) fn required(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn required(&self) -> [(&'static str, u64); 9] {
         [
             ("promotions", self.promotions),
             ("promotions of eligible copies", self.eligible_promoted),
@@ -63,6 +65,7 @@ impl Figures {
             ("replays", self.replays),
             ("leases run out", self.leases_out),
             ("turned-back drains", self.turned_back),
+            ("reads that a mirror answered", self.mirrored),
         ]
     }
 }

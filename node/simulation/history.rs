@@ -14,6 +14,8 @@ use crate::{
 /// A history has at least so many commands and faults.
 pub(crate) const OPERATIONS: u64 = 200;
 pub(crate) const FAULTS: u64 = 3;
+/// One history of so many has mirrors.
+const MIRRORED: u64 = 5;
 /// How long a cluster may take to come to rest after the last fault.
 const REST: u64 = 60_000;
 /// How long what waits may still wait when nothing is asked any more: longer than a forward and a hold.
@@ -35,7 +37,8 @@ pub(crate) fn play(seed: u64, trace: Trace) -> Played {
 /// Plays it after `prepare` has changed the cluster that has not begun yet.
 pub(crate) fn play_with(seed: u64, trace: Trace, prepare: impl FnOnce(&mut Cluster)) -> Played {
     let mut rng = StdRng::seed_from_u64(seed);
-    let (class, shape) = Class::draw(&mut rng);
+    let (class, mut shape) = Class::draw(&mut rng);
+    shape.mirrors = seed.is_multiple_of(MIRRORED);
     let mut cluster = Cluster::new(class, shape, rng, trace);
     prepare(&mut cluster);
     if cluster.until(30_000, Cluster::is_quiet) {

@@ -43,6 +43,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Write {
     /// The value's number; none: a removal.
     pub(crate) value: Option<u64>,
+    pub(crate) through: Through,
     pub(crate) asked: u64,
     pub(crate) outcome: Outcome,
     /// Time to live.
@@ -74,8 +75,12 @@ pub(crate) enum Found {
     Foreign,
 }
 
+/// A place, and one start of its node.
+pub(crate) type Through = (usize, u64);
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Read {
+    pub(crate) through: Through,
     pub(crate) found: Found,
     pub(crate) asked: u64,
     pub(crate) answered: u64,
@@ -149,6 +154,17 @@ pub(crate) struct Rules {
     pub(crate) evicts: bool,
     /// How much longer than its time an entry may live: as long as the network held its change back (rule W9).
     pub(crate) overtime: u64,
+    /// How old a read may be that is answered by another node than the one that knows better: as long as a mirror lives, and
+    /// the parts of a millisecond that clocks leave out (rule C4).
+    pub(crate) stale: u64,
+}
+
+impl Rules {
+    /// Whether what was known at `known`, through one node, is known to a read through another one.
+    pub(crate) fn knows(&self, read: &Read, known: u64, through: Through) -> bool {
+        let stale = if through == read.through { 0 } else { self.stale };
+        known + stale < read.asked
+    }
 }
 
 impl Entry {

@@ -74,7 +74,7 @@ impl Observer {
                 let writes = commands::access(&forward.words) == Access::Write;
                 self.forwards.insert((from, forward.id), (forward.partition.index(), writes));
             }
-            Message::Forwarded { id, outcome: Forwarded::Reply(reply) } if reply.first() != Some(&b'-') => {
+            Message::Forwarded { id, outcome: Forwarded::Reply { bytes, .. } } if bytes.first() != Some(&b'-') => {
                 let (partition, writes) = self.forwards.remove(&(to, *id))?;
                 return writes.then(|| self.acknowledges(process, partition)).flatten();
             }

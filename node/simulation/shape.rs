@@ -17,7 +17,12 @@ pub(crate) struct Shape {
     pub(crate) max_bytes: u64,
     /// About how many bytes of messages one frame carries: when few, copies are built in many chunks.
     pub(crate) frame_bytes: usize,
+    /// Hot remote keys are mirrored, and every key that is read is hot.
+    pub(crate) mirrors: bool,
 }
+
+/// How long a mirror lives.
+pub(crate) const MIRROR: u64 = 100;
 
 /// No memory limit that matters here.
 pub(crate) const ROOMY: u64 = 1 << 30;
@@ -33,6 +38,7 @@ impl Shape {
         gossip: false,
         max_bytes: ROOMY,
         frame_bytes: 64 << 10,
+        mirrors: false,
     };
 
     fn random(rng: &mut StdRng, class: Class) -> Self {
@@ -65,7 +71,13 @@ impl Shape {
             gossip: rng.random_ratio(1, 4),
             max_bytes: if class != Class::Strong && rng.random_ratio(1, 10) { 2_000 } else { ROOMY },
             frame_bytes: if rng.random_bool(0.5) { 300 } else { 64 << 10 },
+            mirrors: false,
         }
+    }
+
+    /// Whether a read may be answered with what was so a moment ago.
+    pub(crate) fn is_mirrored(&self) -> bool {
+        self.mirrors && self.read_quorum == 1
     }
 }
 

@@ -14,13 +14,14 @@ fn may_be_taken_back(write: &Write, rules: &Rules) -> bool {
 /// `since`: reads before that say nothing.
 pub(crate) fn check(name: Name, entry: &Entry, read: &Read, since: u64, rules: &Rules) -> Option<Finding> {
     let earlier = entry.reads.iter().filter(|earlier| earlier.asked >= since);
-    let earlier = earlier.filter(|earlier| earlier.answered < read.asked && earlier.found != read.found);
+    let knows = |earlier: &&Read| rules.knows(read, earlier.answered, earlier.through);
+    let earlier = earlier.filter(|earlier| earlier.found != read.found).filter(knows);
     for seen in earlier {
         let Found::Value(number) = seen.found else { continue };
         let Some(write) = entry.write(number).filter(|write| !may_be_taken_back(write, rules)) else { continue };
         let back = match read.found {
             Found::Nothing => !entry.may_be_gone(write, read.answered, rules),
-            Found::Value(found) => entry.there_by(found) < write.asked || alternates(entry, found, seen),
+            Found::Value(found) => entry.there_by(found) < write.asked || alternates(entry, found, seen, rules),
             Found::Foreign => false,
         };
         if back {
@@ -31,6 +32,7 @@ pub(crate) fn check(name: Name, entry: &Entry, read: &Read, since: u64, rules: &
 }
 
 /// Whether `found` had already been read before `seen` was: it cannot come after it once more.
-fn alternates(entry: &Entry, found: u64, seen: &Read) -> bool {
-    entry.reads.iter().any(|first| first.found == Found::Value(found) && first.answered < seen.asked)
+fn alternates(entry: &Entry, found: u64, seen: &Read, rules: &Rules) -> bool {
+    let before = |first: &&Read| rules.knows(seen, first.answered, first.through);
+    entry.reads.iter().filter(before).any(|first| first.found == Found::Value(found))
 }

@@ -316,6 +316,25 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ("None if away => Source::Wait,", "None if away && self.counter == 0 => Source::Wait,"),
         "volumes::a_partition_whose_only_holder_restarts_waits_for_it",
     ),
+    // C: what clients see
+    mutant(
+        "mirror_outlives_a_write_through_its_node",
+        "node/mirrors.rs",
+        ("for key in keys {", "for key in keys.take(0) {"),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
+        "mirror_of_an_answer_from_before_a_write",
+        "node/mirrors.rs",
+        ("if number < watched.last {", "if number == 0 {"),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
+        "mirror_lives_too_long",
+        "node/mirrors.rs",
+        ("self.config.lasts.min(", "(self.config.lasts * 4).max("),
+        no_old_value_returns::NAME,
+    ),
 ];
 
 /// Wrong versions that no history of the default run tells from the right one, and why, as far as is known. Only

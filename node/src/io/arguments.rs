@@ -100,6 +100,9 @@ pub struct Run {
     /// How long the first peer waits for others before it starts a cluster alone
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub bootstrap_timeout: Option<Duration>,
+    /// How long hot keys of other members may be mirrored, up to 100ms; answers may then be that old
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub hot_key_mirror: Option<Duration>,
     /// Partitions of a new cluster
     #[arg(long, value_name = "N")]
     pub partitions: Option<u16>,
@@ -175,6 +178,7 @@ impl Run {
         set(&mut settings.member_count_quorum, self.member_count_quorum.as_ref());
         set(&mut settings.leave_timeout, self.leave_timeout.as_ref());
         set(&mut settings.bootstrap_timeout, self.bootstrap_timeout.as_ref());
+        set(&mut settings.hot_key_mirror, self.hot_key_mirror.as_ref());
         set(&mut settings.partitions, self.partitions.as_ref());
         set(&mut settings.eviction, self.eviction.as_ref());
         set(&mut settings.log, self.log.as_ref());

@@ -44,7 +44,7 @@ use crate::logic::{
     },
     commands::{self, Context, Done, table},
     keyspace::Partition,
-    node::{Ask, Config, Effects, Identity, Level, Node, Notice, Ticket, Turn},
+    node::{Ask, Config, Effects, Identity, Level, Mirroring, Node, Notice, Ticket, Turn},
     resp::{Reply, Straight},
     store::Store,
 };
@@ -246,7 +246,8 @@ impl Runtime {
             Err(error) => return Some(error),
         };
         let mut batch = self.batch();
-        let reply = self.submit_in(&mut batch, ticket, Ask { command, partition, words }, None);
+        let ask = Ask { command, partition, words, settled: true };
+        let reply = self.submit_in(&mut batch, ticket, ask, None);
         self.carry_out(batch.effects);
         reply
     }
@@ -642,6 +643,7 @@ fn config(settings: &Settings, zone: String) -> Config {
         bootstrap_timeout: if alone { Duration::ZERO } else { settings.bootstrap_timeout },
         rejoin_timeout: settings.rejoin_timeout,
         restore: settings.data_dir.is_some().then_some(settings.restore),
+        mirroring: Mirroring { lasts: settings.hot_key_mirror, hot_reads: Mirroring::HOT_READS },
     }
 }
 

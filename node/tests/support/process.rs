@@ -1,8 +1,9 @@
 //! A node in a process of its own, to be killed.
 
 use std::{
+    fs,
     process::{Child, Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mizuya_wire::{
@@ -33,6 +34,7 @@ impl Process {
             ("--environment", environment.to_owned()),
             ("--replica-count", settings.replica_count.to_string()),
             ("--partitions", settings.partitions.to_string()),
+            ("--hot-key-mirror", format!("{}ms", settings.hot_key_mirror.as_millis())),
             ("--max-memory", settings.max_memory.unwrap().to_string()),
             ("--security-dir", settings.security.dir.clone().unwrap()),
             ("--log", std::env::var("MIZUYA_TEST_LOG").unwrap_or_else(|_| "error".to_owned())),
@@ -48,6 +50,16 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         nix::sys::signal::kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Time that its threads were on a core.
+    pub fn cpu(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten();
+        let of = |thread: fs::DirEntry| {
+            let figures = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            figures.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+        };
+        Duration::from_nanos(threads.map(of).sum())
     }
 
     /// SIGKILL.
@@ -77,7 +89,7 @@ impl Place {
                 Some(status) if wanted(&status) => return status,
                 status => assert!(began.elapsed() < LIMIT, "not {what}: {status:#?}"),
             }
-            sleep(std::time::Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     }
 }

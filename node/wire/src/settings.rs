@@ -18,6 +18,8 @@ pub const GOSSIP_PORT_OFFSET: u16 = 2;
 pub const DEFAULT_CLIENT_PORT: u16 = 3320;
 /// Default port for health, metrics and statistics.
 pub const DEFAULT_HTTP_PORT: u16 = 8080;
+/// Longest life of a mirror of a hot remote key (rule C4).
+pub const LONGEST_MIRROR: Duration = Duration::from_millis(100);
 /// Most peers that one file may name.
 pub const MAX_PEERS: usize = 1024;
 
@@ -174,6 +176,10 @@ pub struct Settings {
     pub snapshot_interval: Duration,
     /// What comes back after all members were down at once.
     pub restore: Restore,
+    /// How long a node may answer a `GET` of a hot key whose primary is elsewhere with the value that it was given before; at
+    /// most [`LONGEST_MIRROR`]. Its answers, and those of no other kind, may then be that old. 0: never (rule C4).
+    #[serde(with = "duration")]
+    pub hot_key_mirror: Duration,
     /// Certificates and keys.
     pub security: Security,
     /// Settings of mode `single` (requirement A7).
@@ -239,6 +245,7 @@ impl Default for Settings {
             data_dir: None,
             snapshot_interval: Duration::from_mins(5),
             restore: Restore::Strict,
+            hot_key_mirror: Duration::ZERO,
             security: Security::default(),
             single: Single::default(),
             log: "info".to_owned(),
@@ -339,6 +346,13 @@ impl Settings {
                     self.replica_count
                 ));
             }
+        }
+        if self.hot_key_mirror > LONGEST_MIRROR {
+            return invalid(format!(
+                "hot_key_mirror: {} ms must be at most {} ms; 0 for none",
+                self.hot_key_mirror.as_millis(),
+                LONGEST_MIRROR.as_millis()
+            ));
         }
         let mut warnings = self.check_peers()?;
         if self.mode == Mode::Ha && !self.peers.is_empty() {

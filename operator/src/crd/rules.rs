@@ -173,6 +173,12 @@ pub const RULES: &[Rule] = &[
         "scaleDown.drainTimeout must be a time such as 30m; leave it out for none",
     ),
     rule(
+        "spec.hotKeys",
+        ".mirror",
+        "!has(self.mirror) || self.mirror.matches('^([1-9][0-9]?|100)ms$')",
+        "hotKeys.mirror must be a time from 1ms to 100ms; leave it out for no mirrors",
+    ),
+    rule(
         "spec",
         ".storage",
         "has(self.storage) == has(oldSelf.storage)",

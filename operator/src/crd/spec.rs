@@ -97,6 +97,8 @@ pub struct CacheClusterSpec {
     pub memory: Memory,
     /// Copies and quorums.
     pub replication: Replication,
+    /// Keys that are read much more often than others.
+    pub hot_keys: HotKeys,
     /// Map that Redis commands use. Cannot be changed.
     pub default_map: String,
     /// Number of partitions that the keys are divided into. Cannot be changed.
@@ -131,6 +133,7 @@ impl Default for CacheClusterSpec {
             ports: Ports::default(),
             memory: Memory::default(),
             replication: Replication::default(),
+            hot_keys: HotKeys::default(),
             default_map: "cc-relay".to_owned(),
             partitions: 256,
             leave_timeout: "5s".to_owned(),
@@ -275,6 +278,17 @@ impl Default for Replication {
     fn default() -> Self {
         Self { factor: 2, read_quorum: 1, write_quorum: 1, member_count_quorum: MemberQuorum::Auto }
     }
+}
+
+/// Keys that are read much more often than others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HotKeys {
+    /// How long a node may answer `GET` for a hot key of another node with the value that it was given before, such as
+    /// `100ms`, which is the longest. Reads may then be that old, but never older than what their client wrote or read
+    /// through the same node. It has no effect with a `readQuorum` above 1. Absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
 }
 
 /// How nodes are removed.

@@ -72,12 +72,10 @@ fn keys(words: &[Bytes]) -> Reply {
     if table::command(&words_of(words)).is_err() {
         return Reply::error("ERR Invalid number of arguments specified for command");
     }
-    let keys = found.keys;
-    if keys.first == 0 {
+    if found.keys.first == 0 {
         return Reply::error("ERR The command has no key arguments");
     }
-    let end = if keys.last < 0 { words.len() } else { keys.last as usize + 1 };
-    Reply::Array(words[keys.first..end].iter().step_by(keys.step).cloned().map(Reply::Bulk).collect())
+    Reply::Array(found.keys_in(words).cloned().map(Reply::Bulk).collect())
 }
 
 /// In the form of Redis 7: name, arity, flags, first key, last key, step, access categories, hints, ways to find keys

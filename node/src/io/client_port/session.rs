@@ -285,7 +285,7 @@ impl Session {
         match &found.what {
             What::Framed(words, Some((command, partition))) => {
                 let words = &ahead.words[words.clone()];
-                self.one(batch, Ask { command, partition: *partition, words });
+                self.one(batch, command, *partition, words);
                 Some(command)
             }
             What::Framed(words, None) => self.command(batch, &ahead.words[words.clone()]),
@@ -330,7 +330,7 @@ impl Session {
                 let reply = here::answer(command, &kept(words), self);
                 self.answer(reply);
             }
-            Ok(Route::One(partition)) => self.one(batch, Ask { command, partition, words }),
+            Ok(Route::One(partition)) => self.one(batch, command, partition, words),
             Ok(Route::Split(parts, merge)) => {
                 let (partitions, requests): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
                 self.many(batch, (&partitions, merge), command, |part| &requests[part]);
@@ -365,17 +365,18 @@ impl Session {
         partitions.iter().all(|partition| self.slots.may_send(*partition, epoch)).then_some(epoch)
     }
 
-    fn one(&mut self, batch: &mut Batch, ask: Ask<'_>) {
-        let Some(epoch) = self.epoch_for(&[ask.partition]) else {
+    fn one(&mut self, batch: &mut Batch, command: &'static Command, partition: Partition, words: &Words<'_>) {
+        let Some(epoch) = self.epoch_for(&[partition]) else {
             self.must_wait = true;
             return;
         };
         let ticket = self.ticket(0);
+        let ask = Ask { command, partition, words, settled: !self.slots.is_busy(partition) };
         let straight = self.slots.is_empty().then_some(Straight { sink: &mut self.output, protocol: self.protocol });
         if let Some(reply) = self.runtime.submit_in(batch, ticket, ask, straight) {
             self.answer(reply);
         } else {
-            let parts = Parts { partitions: vec![ask.partition], replies: vec![None], merge: None };
+            let parts = Parts { partitions: vec![partition], replies: vec![None], merge: None };
             self.slots.pending(parts, self.protocol, epoch);
         }
     }
@@ -393,7 +394,7 @@ impl Session {
             return;
         };
         let submit = |(i, partition): (usize, &Partition)| {
-            let ask = Ask { command, partition: *partition, words: part(i) };
+            let ask = Ask { command, partition: *partition, words: part(i), settled: false };
             self.runtime.submit_in(batch, self.ticket(i as u32), ask, None)
         };
         let replies: Vec<Option<Reply>> = partitions.iter().enumerate().map(submit).collect();
@@ -429,7 +430,7 @@ impl Session {
                 return self.slots.walked(request, reply, &mut self.output);
             };
             let ticket = Ticket { connection: self.client.id, request, part: step };
-            let ask = Ask { command, partition, words: &words_of(&words) };
+            let ask = Ask { command, partition, words: &words_of(&words), settled: false };
             let Some(reply) = self.runtime.submit_in(batch, ticket, ask, None) else {
                 return self.slots.step_sent(request, partition, epoch);
             };

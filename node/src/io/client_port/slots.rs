@@ -91,6 +91,11 @@ impl Slots {
         self.busy.get(&partition).is_none_or(|(_, sent)| *sent == epoch)
     }
 
+    /// Whether an earlier request for this partition is unanswered.
+    pub(super) fn is_busy(&self, partition: Partition) -> bool {
+        self.busy.contains_key(&partition)
+    }
+
     /// Answers the next request at once.
     pub(super) fn ready(&mut self, reply: Reply, protocol: Protocol, out: &mut Output) {
         if self.queue.is_empty() {

@@ -17,6 +17,7 @@ pub(super) struct Figures {
     pub(super) connections: u64,
     pub(super) rejected: (u64, u64),
     pub(super) resident: u64,
+    pub(super) mirror_hits: u64,
     pub(super) volume: Volume,
 }
 
@@ -49,6 +50,7 @@ impl Figures {
             connections: runtime.connection_count(),
             rejected: runtime.rejected(),
             resident: memory::resident(),
+            mirror_hits: runtime.node().mirror_hits(),
             volume: Volume::of(runtime),
         }
     }
@@ -95,6 +97,12 @@ fn node(registry: &mut Registry, figures: &Figures) {
     gauge(registry, "connections", "Open client connections", figures.connections);
     gauge(registry, "process_resident_bytes", "Memory that the process holds", figures.resident);
     counter(registry, "hits", "Reads that found a value", totals.hits);
+    counter(
+        registry,
+        "mirror_hits",
+        "Of those, reads that a mirror of another node's key answered",
+        figures.mirror_hits,
+    );
     counter(registry, "misses", "Reads that found none", totals.misses);
     counter(registry, "evictions", "Entries removed for room", totals.evictions);
     counter(registry, "expirations", "Entries removed at their time", totals.expirations);
@@ -183,11 +191,13 @@ mod tests {
             connections: 2,
             rejected: (1, 4),
             resident: 8,
+            mirror_hits: 3,
             volume: Volume { written: 6, ..Volume::default() },
         });
         for line in [
             "mizuya_keys 5",
             "mizuya_hits_total 9",
+            "mizuya_mirror_hits_total 3",
             "mizuya_ready 1",
             "mizuya_epoch 7",
             "mizuya_primaries 3",

@@ -242,13 +242,20 @@ pub struct Forward {
     pub partition: Partition,
     /// The command.
     pub words: Vec<Bytes>,
+    /// The sender asks whether it may mirror the answer (rule C4).
+    pub mirrors: bool,
 }
 
 /// Outcome of a `Forward`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forwarded {
-    /// It was executed; the reply in RESP3.
-    Reply(Bytes),
+    /// It was executed.
+    Reply {
+        /// The reply in RESP3.
+        bytes: Bytes,
+        /// Milliseconds, from when the forward was sent, for which it may be mirrored; 0: not at all (rule C4).
+        mirror: u64,
+    },
     /// It was not executed, and may be sent again, best after the table with this counter is known.
     NotExecuted(u64),
 }

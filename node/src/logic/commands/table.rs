@@ -92,6 +92,19 @@ impl Command {
         matches!(self.place, Place::Keys(_, Merging::InOrder))
     }
 
+    /// Whether it answers the value of one key of the default map, and nothing else.
+    pub fn is_get(&self) -> bool {
+        self.name == "get"
+    }
+
+    /// The keys among its words.
+    pub fn keys_in<'w, W>(&self, words: &'w [W]) -> impl Iterator<Item = &'w W> + use<'w, W> {
+        let Keys { first, last, step } = self.keys;
+        let end = if last < 0 { words.len() } else { last as usize + 1 };
+        let keys = if first == 0 { None } else { words.get(first..end) };
+        keys.unwrap_or_default().iter().step_by(step.max(1))
+    }
+
     /// The first key, where the default map has it.
     pub fn key_of_default_map<'a>(&self, words: &Words<'a>) -> Option<&'a [u8]> {
         if self.keys.first == 1 { words.get(1).copied() } else { None }

@@ -547,6 +547,7 @@ impl Node {
             diverged_copies: load(&counters.diverged_copies),
             rejected_callers: load(&counters.rejected_callers),
             stored: self.stored.load(Ordering::Relaxed),
+            hits: self.mirror_hits(),
             ..Totals::default()
         };
         for replica in &self.replicas {

@@ -7,11 +7,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Clock, Effects, Forward, Forwarded, MAX_HOPS, MemberName, Message, Millis, Node, Origin, Partition, Reply,
+    mirrors::Sent,
     requests::{Moment, Request, overloaded},
     waiting::Waiting,
 };
 use crate::logic::{
-    cluster::replica::{HOLD, not_begun, outcome_unknown},
+    cluster::{
+        replica::{HOLD, not_begun, outcome_unknown},
+        table::PartitionEpoch,
+    },
     commands::{self, Access},
 };
 
@@ -21,6 +25,7 @@ const MAX_FORWARDS: usize = 65_536;
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(6);
 
 pub(super) struct Forwards {
+    first: u64,
     next: u64,
     open: BTreeMap<u64, Open>,
 }
@@ -32,6 +37,17 @@ struct Open {
     deadline: Millis,
     /// How long it may wait here if it comes back from a third member.
     hold: Millis,
+    /// It is a read that may tell of a mirror.
+    read: Option<Sent>,
+}
+
+/// Whose a partition is, as far as this member knows.
+pub(super) struct Owner {
+    pub(super) primary: MemberName,
+    /// Since when.
+    pub(super) since: PartitionEpoch,
+    /// Counter of the table that says so.
+    pub(super) epoch: u64,
 }
 
 impl Forwards {
@@ -41,7 +57,7 @@ impl Forwards {
 
     /// Numbers of different starts must differ: an answer to a former start may still be under way.
     pub(super) fn new(generation: u64) -> Self {
-        Self { next: generation, open: BTreeMap::new() }
+        Self { first: generation, next: generation, open: BTreeMap::new() }
     }
 }
 
@@ -50,7 +66,7 @@ impl Node {
     pub(super) fn pass_on(
         &self,
         mut waiting: Waiting,
-        (primary, epoch): (MemberName, u64),
+        Owner { primary, since, epoch }: Owner,
         now: Millis,
         effects: &mut Effects,
     ) -> Result<(), Waiting> {
@@ -79,8 +95,11 @@ impl Node {
         };
         waiting.request.third |= via != primary;
         let id = forwards.next.wrapping_add(1);
-        let Request { partition, words, .. } = &waiting.request;
-        let forward = Forward { id, epoch, hops, partition: *partition, words: words.clone() };
+        let number = id.wrapping_sub(forwards.first);
+        let read = self.mirrors.passes(&waiting.request, number, since, now);
+        let Request { partition, words, hot, .. } = &waiting.request;
+        let mirrors = *hot && via == primary;
+        let forward = Forward { id, epoch, hops, partition: *partition, words: words.clone(), mirrors };
         // Under the lock, so that commands leave in the order of their numbers.
         if !self.outbox(&via).push(Message::Forward(forward)) {
             return Err(waiting);
@@ -89,7 +108,7 @@ impl Node {
         effects.wake.insert(via.clone());
         self.waiting.went(*partition, &via);
         let Waiting { request, deadline: hold, .. } = waiting;
-        forwards.open.insert(id, Open { request, via, deadline: now + FORWARD_TIMEOUT, hold });
+        forwards.open.insert(id, Open { request, via, deadline: now + FORWARD_TIMEOUT, hold, read });
         Ok(())
     }
 
@@ -133,8 +152,8 @@ impl Node {
         random: u64,
         effects: &mut Effects,
     ) {
-        let Forward { id, epoch, hops, partition, words } = forward;
-        let origin = Origin::Peer { name: from.clone(), id, hops };
+        let Forward { id, epoch, hops, partition, words, mirrors } = forward;
+        let origin = Origin::Peer { name: from.clone(), id, hops, mirrors };
         let routing = self.routing.load();
         if partition.index() >= self.replicas.len() || words.is_empty() {
             return self.not_executed(origin, routing.epoch, effects);
@@ -151,10 +170,13 @@ impl Node {
         let Some(open) = self.forwards.lock().open.remove(&id) else { return };
         let partition = open.request.partition;
         match outcome {
-            Forwarded::Reply(bytes) => {
+            Forwarded::Reply { bytes, mirror } => {
                 let reply = Reply::from_resp3(&bytes).unwrap_or_else(|error| {
                     Reply::Error(format!("OUTCOMEUNKNOWN {} sent a reply that cannot be read: {error}", open.via))
                 });
+                if let Some(sent) = &open.read {
+                    self.read_answered(&open.request, sent, &reply, mirror);
+                }
                 self.reply(open.request.origin, reply, effects);
             }
             Forwarded::NotExecuted(epoch) => {

@@ -1,11 +1,12 @@
 //! A node: events come in, effects go out. This is what the simulation drives and what ships.
 //!
 //! Locks inside, always taken in this order: control, requests that wait for one partition, that partition, forwards,
-//! the way of one partition's forwards, one outbox.
+//! the way of one partition's forwards, one set of mirrors, one outbox.
 
 mod control;
 mod forwards;
 mod hearing;
+mod mirrors;
 mod outbox;
 mod pacing;
 mod requests;
@@ -30,8 +31,12 @@ use bytes::Bytes;
 use mizuya_wire::settings::{Eviction, Restore, Timing};
 use parking_lot::{Mutex, RwLock};
 
-use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, requests::Moment, waiting::Queues};
+use self::{
+    control::Control, forwards::Forwards, mirrors::Mirrors, outbox::Outbox, pacing::Pace, requests::Moment,
+    waiting::Queues,
+};
 pub use self::{
+    mirrors::Mirroring,
     requests::{Ask, Turn},
     volume::{Persist, Recovery},
 };
@@ -71,6 +76,8 @@ pub enum Origin {
         id: u64,
         /// How often the command was passed on.
         hops: u8,
+        /// It asks whether it may mirror the answer.
+        mirrors: bool,
     },
 }
 
@@ -164,6 +171,8 @@ pub struct Config {
     pub rejoin_timeout: Duration,
     /// What comes back from a volume; none: there is no volume.
     pub restore: Option<Restore>,
+    /// Whether hot remote keys are mirrored here, and hot keys of this member elsewhere (rule C4).
+    pub mirroring: Mirroring,
 }
 
 /// The table in force and this node's place in it.
@@ -200,6 +209,7 @@ pub struct Node {
     outboxes: RwLock<BTreeMap<MemberName, Arc<Outbox>>>,
     waiting: Queues,
     forwards: Mutex<Forwards>,
+    mirrors: Mirrors,
     /// Number of the next request.
     requests: AtomicU64,
     /// Until when this member may answer (rule W7), in `Millis`.
@@ -225,6 +235,7 @@ impl Node {
             outboxes: RwLock::default(),
             waiting: Queues::new(config.partitions),
             forwards: Mutex::new(Forwards::new(config.identity.generation.0)),
+            mirrors: Mirrors::new(config.mirroring, config.partitions),
             requests: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
@@ -483,10 +494,15 @@ impl Node {
     }
 
     fn reply(&self, origin: Origin, reply: Reply, effects: &mut Effects) {
+        self.reply_for(origin, reply, 0, effects);
+    }
+
+    /// A reply that another member may mirror for so many milliseconds.
+    fn reply_for(&self, origin: Origin, reply: Reply, mirror: u64, effects: &mut Effects) {
         match origin {
             Origin::Client(ticket) => effects.replies.push((ticket, reply)),
             Origin::Peer { name, id, .. } => {
-                let outcome = Forwarded::Reply(reply.to_resp3());
+                let outcome = Forwarded::Reply { bytes: reply.to_resp3(), mirror };
                 self.send(&name, Message::Forwarded { id, outcome }, effects);
             }
         }
@@ -523,6 +539,7 @@ impl Node {
         self.tick_paces(clock, effects);
         self.tick_waiting(clock, random, effects);
         self.tick_forwards(clock, effects);
+        self.mirrors.tick(clock.now);
     }
 
     fn tick_paces(&self, clock: Clock, effects: &mut Effects) {

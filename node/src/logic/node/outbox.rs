@@ -143,7 +143,7 @@ pub(super) fn weight(message: &Message) -> usize {
             Message::Chunk(chunk) => chunk.entries.iter().map(|record| op(&record.op)).sum(),
             Message::Digests(digests) => digests.ranges.len() * 20,
             Message::Forward(forward) => forward.words.iter().map(|word| 4 + word.len()).sum(),
-            Message::Forwarded { outcome: Forwarded::Reply(reply), .. } => reply.len(),
+            Message::Forwarded { outcome: Forwarded::Reply { bytes, .. }, .. } => bytes.len(),
             Message::Propose(table) | Message::InForce { table, .. } => table.partitions.len() * 24,
             _ => 0,
         }

@@ -9,7 +9,12 @@ use arc_swap::Guard;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Clock, Effects, Millis, Node, Origin, Partition, Replica, Reply, Routing, Ticket, waiting::Waiting};
+use super::{
+    Clock, Effects, Millis, Node, Origin, Partition, Replica, Reply, Routing, Ticket,
+    forwards::Owner,
+    mirrors::{self, Seen},
+    waiting::Waiting,
+};
 use crate::logic::{
     cluster::replica::{HOLD, Standing, not_begun},
     commands::{
@@ -33,6 +38,8 @@ pub(super) struct Request {
     pub(super) order: u64,
     /// It was sent to a third member before (rule F3).
     pub(super) third: bool,
+    /// A client's read of a hot key: its answer may become a mirror (rule C4).
+    pub(super) hot: bool,
 }
 
 /// Time and chance, as one call of io gives them.
@@ -44,7 +51,8 @@ pub(super) struct Moment {
 
 /// What came of a command that was to be executed here.
 enum Execution {
-    Answered(Reply),
+    /// With the milliseconds for which who asked may mirror it.
+    Answered(Reply, u64),
     /// The answer waits for copies.
     Pending,
     /// It was not executed, and may wait until this time.
@@ -60,6 +68,8 @@ pub struct Ask<'a> {
     pub partition: Partition,
     /// Its words.
     pub words: &'a Words<'a>,
+    /// Its client waits for no other answer of this partition, so a mirror may answer it.
+    pub settled: bool,
 }
 
 /// What commands share that come together: one look at the table, at the clocks and at chance.
@@ -100,7 +110,7 @@ impl Node {
         let words = &words_of(words);
         match table::command(words) {
             Ok(command) => {
-                let ask = Ask { command, partition, words };
+                let ask = Ask { command, partition, words, settled: true };
                 self.submit_in(&mut self.turn(clock, random), ticket, ask, None, effects)
             }
             Err(error) => Some(error),
@@ -121,14 +131,22 @@ impl Node {
         let origin = Origin::Client(ticket);
         let mut deadline = moment.clock + HOLD;
         let here = self.is_here(turn, partition);
+        let mut hot = false;
         if here {
             match self.execute_here(&origin, ask, deadline, moment, straight, effects) {
-                Execution::Answered(reply) => return Some(reply),
+                Execution::Answered(reply, _) => return Some(reply),
                 Execution::Pending => return None,
                 Execution::Waits(until) => deadline = until,
             }
+        } else {
+            match self.seen(&turn.routing, ask, moment.clock.now) {
+                Seen::Mirrored(value) => return Some(mirrors::reply(value, straight)),
+                Seen::Hot => hot = true,
+                Seen::Cold => {}
+            }
         }
-        let waiting = Waiting { request: self.request(origin, partition, kept(words)), deadline, epoch: 0 };
+        let request = Request { hot, ..self.request(origin, partition, kept(words)) };
+        let waiting = Waiting { request, deadline, epoch: 0 };
         if here {
             self.wait(waiting, effects)
         } else {
@@ -197,7 +215,14 @@ impl Node {
     }
 
     pub(super) fn request(&self, origin: Origin, partition: Partition, words: Vec<Bytes>) -> Request {
-        Request { origin, partition, words, order: self.requests.fetch_add(1, Ordering::Relaxed), third: false }
+        Request {
+            origin,
+            partition,
+            words,
+            order: self.requests.fetch_add(1, Ordering::Relaxed),
+            third: false,
+            hot: false,
+        }
     }
 
     /// Executes a command if this member is its primary and may answer.
@@ -214,8 +239,10 @@ impl Node {
         let mut replica = self.replicas[ask.partition.index()].lock();
         match replica.standing(now) {
             Standing::Serving if self.has_lease(now) => {
+                let mirrors = matches!(origin, Origin::Peer { mirrors: true, .. });
+                let mirror = if mirrors { self.may_be_mirrored(&replica, ask, now) } else { 0 };
                 let reply = self.run(&mut replica, origin, ask, moment, straight, effects);
-                reply.map_or(Execution::Pending, Execution::Answered)
+                reply.map_or(Execution::Pending, |reply| Execution::Answered(reply, mirror))
             }
             Standing::Beginning(at) if at <= now + HOLD => Execution::Waits(deadline.max(at)),
             _ => Execution::Waits(deadline),
@@ -229,15 +256,17 @@ impl Node {
         let Some(table) = routing.table.as_ref().filter(|_| routing.epoch >= *epoch) else { return Err(waiting) };
         let Some(primary) = table.assignment(*partition).primary() else { return Err(waiting) };
         if Some(primary) != routing.me {
-            let Some(name) = table.member(primary).map(|member| member.name.clone()) else { return Err(waiting) };
-            return self.pass_on(waiting, (name, routing.epoch), moment.clock.now, effects);
+            let Some(member) = table.member(primary) else { return Err(waiting) };
+            let since = table.assignment(*partition).epoch;
+            let owner = Owner { primary: member.name.clone(), since, epoch: routing.epoch };
+            return self.pass_on(waiting, owner, moment.clock.now, effects);
         }
         // Those before it went to a former primary and are not answered yet (rule F2).
         if self.waiting.is_away(*partition) && matches!(origin, Origin::Client(_)) {
             return Err(waiting);
         }
         match self.execute_kept((origin, *partition, words), *deadline, moment, effects) {
-            Execution::Answered(reply) => self.reply(waiting.request.origin, reply, effects),
+            Execution::Answered(reply, mirror) => self.reply_for(waiting.request.origin, reply, mirror, effects),
             Execution::Pending => {}
             Execution::Waits(deadline) => return Err(Waiting { deadline, ..waiting }),
         }
@@ -255,9 +284,10 @@ impl Node {
         let words = &words_of(words);
         match table::command(words) {
             Ok(command) => {
-                self.execute_here(origin, Ask { command, partition, words }, deadline, moment, None, effects)
+                let ask = Ask { command, partition, words, settled: false };
+                self.execute_here(origin, ask, deadline, moment, None, effects)
             }
-            Err(error) => Execution::Answered(error),
+            Err(error) => Execution::Answered(error, 0),
         }
     }
 

@@ -1,5 +1,6 @@
 mod digests;
 mod forwards;
+mod mirrors;
 mod moves;
 mod quorums;
 
@@ -169,6 +170,7 @@ fn config(name: &MemberName, all: &[MemberName], live: Live, generation: Generat
         bootstrap_timeout: Duration::from_secs(10),
         rejoin_timeout: Duration::from_mins(1),
         restore: None,
+        mirroring: Mirroring { lasts: Duration::from_millis(100), hot_reads: 2 },
     }
 }
 

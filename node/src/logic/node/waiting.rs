@@ -216,10 +216,10 @@ mod tests {
     use super::*;
 
     fn waiting(order: u64, passed_on: bool) -> Waiting {
-        let peer = Origin::Peer { name: MemberName::from("b"), id: order, hops: 1 };
+        let peer = Origin::Peer { name: MemberName::from("b"), id: order, hops: 1, mirrors: false };
         let client = Origin::Client(super::super::Ticket { connection: 1, request: order, part: 0 });
         let origin = if passed_on { peer } else { client };
-        let request = Request { origin, partition: Partition(0), words: Vec::new(), order, third: false };
+        let request = Request { origin, partition: Partition(0), words: Vec::new(), order, third: false, hot: false };
         Waiting { request, deadline: Millis(0), epoch: 0 }
     }
 

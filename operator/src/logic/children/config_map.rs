@@ -73,6 +73,10 @@ pub fn settings(wanted: &Wanted<'_>) -> Result<Settings, RenderError> {
             None => Settings::default().snapshot_interval,
         },
         restore: spec.storage.as_ref().map(|storage| storage.restore.into()).unwrap_or_default(),
+        hot_key_mirror: match &spec.hot_keys.mirror {
+            Some(mirror) => duration("hotKeys.mirror", mirror)?,
+            None => Settings::default().hot_key_mirror,
+        },
         security: Security { dir: Some(SECURITY_FOLDER.to_owned()), insecure: false },
         ..Settings::default()
     };

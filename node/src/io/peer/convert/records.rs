@@ -174,6 +174,7 @@ pub(super) fn forward_out(forward: Forward) -> wire::Forward {
         hops: u32::from(forward.hops),
         partition: u32::from(forward.partition.0),
         words: forward.words,
+        mirrors: forward.mirrors,
     }
 }
 
@@ -187,23 +188,24 @@ pub(super) fn forward_in(forward: wire::Forward) -> Result<Forward, Malformed> {
         hops: u8::try_from(forward.hops).map_err(|_| Malformed::Range("hops", u64::from(forward.hops)))?,
         partition: partition_in(forward.partition)?,
         words: forward.words,
+        mirrors: forward.mirrors,
     })
 }
 
 pub(super) fn forwarded_out(id: u64, outcome: Forwarded) -> wire::Forwarded {
     use wire::forwarded::Outcome;
-    let outcome = match outcome {
-        Forwarded::Reply(reply) => Outcome::Reply(reply),
-        Forwarded::NotExecuted(counter) => Outcome::NotExecuted(counter),
+    let (outcome, mirror) = match outcome {
+        Forwarded::Reply { bytes, mirror } => (Outcome::Reply(bytes), mirror),
+        Forwarded::NotExecuted(counter) => (Outcome::NotExecuted(counter), 0),
     };
-    wire::Forwarded { id, outcome: Some(outcome) }
+    wire::Forwarded { id, outcome: Some(outcome), mirror }
 }
 
 /// None: an outcome that this program does not know.
 pub(super) fn forwarded_in(forwarded: wire::Forwarded) -> Option<(u64, Forwarded)> {
     use wire::forwarded::Outcome;
     let outcome = match forwarded.outcome? {
-        Outcome::Reply(reply) => Forwarded::Reply(reply),
+        Outcome::Reply(bytes) => Forwarded::Reply { bytes, mirror: forwarded.mirror },
         Outcome::NotExecuted(counter) => Forwarded::NotExecuted(counter),
     };
     Some((forwarded.id, outcome))

@@ -191,7 +191,10 @@ fn control() -> impl Strategy<Value = Message> {
 
 fn data() -> impl Strategy<Value = Message> {
     let numbers = || (partition(), any::<u64>().prop_map(PartitionEpoch), version());
-    let outcome = prop_oneof![bytes().prop_map(Forwarded::Reply), any::<u64>().prop_map(Forwarded::NotExecuted)];
+    let outcome = prop_oneof![
+        (bytes(), any::<u64>()).prop_map(|(bytes, mirror)| Forwarded::Reply { bytes, mirror }),
+        any::<u64>().prop_map(Forwarded::NotExecuted)
+    ];
     prop_oneof![
         (numbers(), records(), any::<(u64, u64, Option<u64>)>()).prop_map(
             |((partition, epoch, previous), records, (stable, probe, digest))| {
@@ -225,8 +228,9 @@ fn data() -> impl Strategy<Value = Message> {
                 pressure,
             })
         }),
-        (any::<(u64, u64, u8)>(), partition(), vec(bytes(), 1..4)).prop_map(|((id, epoch, hops), partition, words)| {
-            Message::Forward(Forward { id, epoch, hops, partition, words })
+        (any::<(u64, u64, u8, bool)>(), partition(), vec(bytes(), 1..4)).prop_map(|(numbers, partition, words)| {
+            let (id, epoch, hops, mirrors) = numbers;
+            Message::Forward(Forward { id, epoch, hops, partition, words, mirrors })
         }),
         (any::<u64>(), outcome).prop_map(|(id, outcome)| Message::Forwarded { id, outcome }),
     ]
@@ -307,7 +311,7 @@ fn a_kind_from_a_newer_program_is_nothing_and_a_broken_one_is_an_error() {
 fn values_are_shared_not_copied() {
     let value = Bytes::from(vec![7; 1 << 20]);
     let address = value.as_ptr();
-    let forward = Forward { id: 1, epoch: 1, hops: 0, partition: Partition(0), words: vec![value] };
+    let forward = Forward { id: 1, epoch: 1, hops: 0, partition: Partition(0), words: vec![value], mirrors: false };
     let Some(Kind::Forward(sent)) = to_wire(Message::Forward(forward), NOW).kind else { panic!("a forward") };
     assert_eq!(sent.words[0].as_ptr(), address);
 }
