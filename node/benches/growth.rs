@@ -9,6 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,10 +26,14 @@ use mizuya_node::{
             next_table::{Joiner, Known, Wishes, next_table},
             table::{Live, Table},
         },
-        node::{Config, Effects, Identity, Node},
+        node::{Config, Effects, Identity, Mirroring, Node},
     },
 };
-use mizuya_wire::{peer::Frame, quorum::MemberQuorum, settings::Environment};
+use mizuya_wire::{
+    peer::Frame,
+    quorum::MemberQuorum,
+    settings::{Environment, Eviction},
+};
 use nix::time::{ClockId, clock_gettime};
 use prost::Message as _;
 
@@ -105,7 +110,7 @@ fn measure(members: usize, partitions: u16) -> Figures {
         ("gossip datagrams, of one member", quiet.datagrams as f64 / each),
         ("bytes of gossip, of one member", quiet.datagram_bytes as f64 / each),
         ("us of CPU of one member's logic", took.as_micros() as f64 / each),
-        ("bytes of a table", to_wire(Message::Propose(Box::new(table.clone())), Millis(0)).encoded_len() as f64),
+        ("bytes of a table", to_wire(Message::Propose(Arc::new(table.clone())), Millis(0)).encoded_len() as f64),
     ];
     figures.extend(planning(&table));
     let (epoch, at) = (table.epoch.counter, cluster.now);
@@ -394,8 +399,10 @@ fn config(names: &[MemberName], member: usize, partitions: u16) -> Config {
         timing: Environment::Lan.timing(),
         peers: names.iter().map(|name| (name.to_string(), 3322)).collect(),
         max_bytes: 1 << 30,
+        eviction: Eviction::Auto,
         bootstrap_timeout: Duration::from_secs(5),
         rejoin_timeout: Duration::from_mins(1),
         restore: None,
+        mirroring: Mirroring::default(),
     }
 }

@@ -5,7 +5,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::{collections::BTreeSet, hint::black_box};
+use std::{collections::BTreeSet, hint::black_box, sync::Arc};
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -123,9 +123,9 @@ fn tables(criterion: &mut Criterion) {
     group.bench_function("plan after a loss", |bencher| {
         bencher.iter(|| next_table(black_box(&table), &lost, 2, Known::InForce).unwrap());
     });
-    let wire = to_wire(Message::Propose(Box::new(table.clone())), Millis(0)).encode_to_vec();
+    let wire = to_wire(Message::Propose(Arc::new(table.clone())), Millis(0)).encode_to_vec();
     group.bench_function("encode", |bencher| {
-        let message = || Message::Propose(Box::new(table.clone()));
+        let message = || Message::Propose(Arc::new(table.clone()));
         bencher.iter_batched(message, |message| to_wire(message, Millis(0)).encode_to_vec(), BatchSize::SmallInput);
     });
     group.bench_function("decode", |bencher| {

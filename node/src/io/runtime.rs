@@ -46,9 +46,12 @@ use crate::logic::{
     keyspace::Partition,
     node::{Ask, Config, Effects, Identity, Level, Mirroring, Node, Notice, Ticket, Turn},
     resp::{Reply, Straight},
-    store::Store,
+    store::{Discarded, Store},
 };
 
+/// Entries of a store that has gone that are freed together, and between two such steps.
+const ENTRIES_A_STEP: usize = 128;
+const FREE_EVERY: Duration = Duration::from_millis(1);
 /// Between two ticks of the node.
 const TICK: Duration = Duration::from_millis(20);
 /// Ticks between two updates of the figures that only io knows.
@@ -311,6 +314,9 @@ impl Runtime {
         if let Some(volume) = &self.volume {
             volume.carry_out(effects.persist, effects.erase);
         }
+        if !effects.discarded.is_empty() {
+            tokio::spawn(free(effects.discarded));
+        }
         if let Some(reason) = effects.fatal {
             tracing::error!("{reason}");
             self.fatal.send_replace(Some(reason));
@@ -569,6 +575,15 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.runtime.close_clients();
         self.stop.cancel();
+    }
+}
+
+/// Frees entries in steps between which whatever else there is has its turn. When the program ends they go at once.
+async fn free(discarded: Vec<Discarded>) {
+    for mut entries in discarded {
+        while entries.free(ENTRIES_A_STEP) {
+            time::sleep(FREE_EVERY).await;
+        }
     }
 }
 

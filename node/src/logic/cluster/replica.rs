@@ -33,7 +33,7 @@ use crate::logic::{
     keyspace::Partition,
     node::Origin,
     resp::Reply,
-    store::{Op, Store},
+    store::{Discarded, Op, Store},
 };
 
 /// Most bytes of changes that a primary keeps for copies that have not confirmed them; beyond, writes are refused.
@@ -83,6 +83,8 @@ pub struct Replica {
     pub moved: (u64, u64),
     /// Figures for the status: commands executed here.
     pub served: Served,
+    /// Entries that are to be freed: whoever calls takes them away.
+    pub discarded: Vec<Discarded>,
 }
 
 /// Commands that were executed. Counted where the lock is held anyway: a count that all threads share costs each of them
@@ -128,6 +130,7 @@ impl Replica {
             kept: None,
             moved: (0, 0),
             served: Served::default(),
+            discarded: Vec::new(),
         }
     }
 
@@ -176,7 +179,8 @@ impl Replica {
     }
 
     fn start_from(&mut self, version: Version) {
-        self.store = Store::new(self.seed);
+        let former = std::mem::replace(&mut self.store, Store::new(self.seed));
+        self.discarded.extend(former.discard());
         self.restart_log(version);
     }
 

@@ -1,7 +1,7 @@
 //! A node: events come in, effects go out. This is what the simulation drives and what ships.
 //!
 //! Locks inside, always taken in this order: control, requests that wait for one partition, that partition, forwards,
-//! the way of one partition's forwards, one set of mirrors, one outbox.
+//! the way of one partition's forwards, one set of mirrors, one outbox, what is to be freed.
 
 mod control;
 mod forwards;
@@ -50,6 +50,7 @@ use super::{
     },
     keyspace::Partition,
     resp::Reply,
+    store::Discarded,
 };
 
 /// A client's request, as io knows it. Logic only hands it back.
@@ -118,6 +119,8 @@ pub struct Effects {
     pub persist: Option<Persist>,
     /// The snapshot is to be removed from the volume (rule S2).
     pub erase: bool,
+    /// Entries of partitions that have gone or begin anew, to be freed little by little.
+    pub discarded: Vec<Discarded>,
 }
 
 impl Effects {
@@ -215,6 +218,7 @@ pub struct Node {
     /// Until when this member may answer (rule W7), in `Millis`.
     lease_until: AtomicU64,
     counters: Counters,
+    discarded: Mutex<Vec<Discarded>>,
     /// Where the next sweep for expired entries starts.
     sweep: AtomicU64,
     /// A snapshot is on the volume.
@@ -239,6 +243,7 @@ impl Node {
             requests: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
+            discarded: Mutex::default(),
             sweep: AtomicU64::new(0),
             stored: AtomicBool::new(false),
             config,
@@ -517,6 +522,9 @@ impl Node {
     fn counting<T>(&self, replica: &mut Replica, change: impl FnOnce(&mut Replica) -> T) -> T {
         let before = replica.store.bytes();
         let result = change(replica);
+        if !replica.discarded.is_empty() {
+            self.discarded.lock().append(&mut replica.discarded);
+        }
         let delta = replica.store.bytes() as i64 - before as i64;
         if delta != 0 {
             self.counters.bytes.fetch_add(delta, Ordering::Relaxed);
@@ -534,6 +542,7 @@ impl Node {
 
     /// Time passes. To be called every 20 ms or so.
     pub fn tick(&self, clock: Clock, random: u64, effects: &mut Effects) {
+        effects.discarded.append(&mut self.discarded.lock());
         self.tick_control(clock, random, effects);
         self.tick_partitions(clock, effects);
         self.tick_paces(clock, effects);

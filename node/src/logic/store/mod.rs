@@ -39,6 +39,23 @@ use crate::logic::{
 /// for together.
 const AHEAD: u64 = 1 << 10;
 
+/// What was a partition's store: freed step by step, since many entries at once would hold a core for milliseconds.
+pub struct Discarded(Table<Node>);
+
+impl Discarded {
+    /// Frees about so many entries; false: all are.
+    pub fn free(&mut self, entries: usize) -> bool {
+        self.0.drop_some(entries);
+        self.0.len() > 0
+    }
+}
+
+impl std::fmt::Debug for Discarded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Discarded({})", self.0.len())
+    }
+}
+
 /// The entries of one partition.
 pub struct Store {
     seed: u64,
@@ -59,6 +76,11 @@ impl Tagged for Node {
 }
 
 impl Store {
+    /// Its entries, to be freed. None: there are none.
+    pub fn discard(self) -> Option<Discarded> {
+        Some(Discarded(self.table)).filter(|discarded| discarded.0.len() > 0)
+    }
+
     /// An empty partition. `seed` decides the order of entries and is the same on every member.
     pub fn new(seed: u64) -> Self {
         Self {

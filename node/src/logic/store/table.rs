@@ -168,6 +168,16 @@ impl<T: Tagged> Table<T> {
         self.shrink();
     }
 
+    /// Drops whole lists, of so many items or a few more. The rest is good for nothing but this.
+    pub(super) fn drop_some(&mut self, items: usize) {
+        let mut left = items;
+        while left > 0 {
+            let Some(list) = self.lists.pop() else { break };
+            left = left.saturating_sub(list.len().max(1));
+        }
+        self.len = if self.lists.is_empty() { 0 } else { self.len };
+    }
+
     /// Items from this hash on, in order. `hash_of` tells any item's hash.
     pub(super) fn from(&self, hash: u64, hash_of: impl Fn(&T) -> u64 + Copy) -> impl Iterator<Item = (u64, &T)> {
         let mut next = Some(hash).filter(|hash| hash >> HASH_BITS == 0);
