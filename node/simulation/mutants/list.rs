@@ -40,6 +40,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_acknowledged_write_lost::NAME,
     ),
     mutant(
+        "word_of_a_former_copy_counts",
+        "cluster/replica/stream.rs",
+        ("if (1..copy.since).contains(&confirm.since) {", "if confirm.since == u64::MAX {"),
+        no_acknowledged_write_lost::NAME,
+    ),
+    mutant(
         "silent_copies_not_waited_for",
         "cluster/replica/primary.rs",
         ("holders >= self.write_quorum && self.survives(sequence)", "holders >= self.write_quorum"),
