@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt, stream};
 use mizuya_wire::{
     admin::admin_server::AdminServer,
     peer::{
-        Frame,
+        self as wire, Frame,
         peer_server::{Peer, PeerServer},
     },
 };
@@ -28,13 +28,19 @@ use super::{GENERATION_KEY, MAX_FRAME_BYTES, MAX_STREAMS, MEMBER_KEY, convert};
 use crate::{
     io::{admin::AdminService, gossip, runtime::Runtime},
     logic::{
-        cluster::member::{Generation, MemberName},
+        clock::Millis,
+        cluster::{
+            member::{Generation, MemberName},
+            message::Message,
+        },
         node::Effects,
     },
 };
 
 /// Windows of HTTP/2: how much a peer may send before it is read.
 const WINDOW_BYTES: u32 = 4 << 20;
+/// Messages that are read before the first of them is received, so that memory can give what they need side by side.
+const AHEAD: usize = 32;
 /// Calls at a time on one connection.
 const MAX_CALLS: u32 = 64;
 /// A caller that is silent is asked whether it lives, and dropped when it does not answer.
@@ -133,14 +139,17 @@ async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mu
     while let Ok(Some(frame)) = incoming.message().await {
         let mut effects = Effects::default();
         let (clock, random) = (runtime.clock(), rand::random::<u64>());
-        for (number, message) in (0..).zip(frame.messages) {
-            match convert::from_wire(message, clock.now) {
-                Ok(Some(message)) => {
-                    let random = random.wrapping_add(number);
-                    runtime.node().receive(name, generation, message, clock, random, &mut effects);
-                }
-                Ok(None) => once(&UNKNOWN, || tracing::warn!(peer = %name, "messages of a newer kind are ignored")),
-                Err(malformed) => once(&MALFORMED, || tracing::error!(peer = %name, %malformed, "message dropped")),
+        let mut messages = frame.messages.into_iter().filter_map(|message| read(message, name, clock.now)).fuse();
+        let mut number = 0;
+        loop {
+            let next: Vec<Message> = messages.by_ref().take(AHEAD).collect();
+            if next.is_empty() {
+                break;
+            }
+            runtime.node().look_ahead_for(&next);
+            for message in next {
+                number += 1;
+                runtime.node().receive(name, generation, message, clock, random.wrapping_add(number), &mut effects);
             }
         }
         runtime.carry_out(effects);
@@ -152,6 +161,15 @@ async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mu
             runtime.gossip(gossip::Event::Relayed(datagram));
         }
     }
+}
+
+fn read(message: wire::Message, peer: &MemberName, now: Millis) -> Option<Message> {
+    match convert::from_wire(message, now) {
+        Ok(Some(message)) => return Some(message),
+        Ok(None) => once(&UNKNOWN, || tracing::warn!(%peer, "messages of a newer kind are ignored")),
+        Err(malformed) => once(&MALFORMED, || tracing::error!(%peer, %malformed, "message dropped")),
+    }
+    None
 }
 
 /// A stream of a peer to this node, from its beginning to its end, whichever way it ends.

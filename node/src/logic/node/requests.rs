@@ -16,16 +16,21 @@ use super::{
     waiting::Waiting,
 };
 use crate::logic::{
-    cluster::replica::{HOLD, Standing, not_begun},
+    cluster::{
+        message::{Append, Message},
+        replica::{HOLD, Standing, not_begun},
+    },
     commands::{
         self, Access, Context, Done, Words, kept,
         table::{self, Command},
         words_of,
     },
     resp::Straight,
-    store::{Cause, Change},
+    store::{Cause, Change, Op},
 };
 
+/// With fewer messages than this, looking ahead costs more than it brings.
+const WORTH_A_LOOK: usize = 4;
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
 const SWEEP: (usize, usize) = (16, 64);
 
@@ -158,14 +163,34 @@ impl Node {
     /// These keys of the default map will be asked for in this order: what their lookups read is asked for now, so that
     /// memory gives it for several at a time.
     pub fn look_ahead(&self, keys: &[(Partition, &[u8])]) {
+        self.prefetch(keys.iter().map(|(partition, key)| (*partition, &self.default_map[..], *key)));
+    }
+
+    /// As [`Node::look_ahead`], for messages of another member that will be received.
+    pub fn look_ahead_for(&self, messages: &[Message]) {
+        if messages.len() < WORTH_A_LOOK {
+            return;
+        }
+        let appends = messages.iter().filter_map(|message| match message {
+            Message::Append(Append { partition, records, .. }) => Some((*partition, records)),
+            _ => None,
+        });
+        self.prefetch(appends.flat_map(|(partition, records)| {
+            records.iter().filter_map(move |record| match &record.op {
+                Op::Put { map, key, .. } | Op::Remove { map, key, .. } => Some((partition, &map[..], &key[..])),
+                Op::Clear { .. } => None,
+            })
+        }));
+    }
+
+    fn prefetch<'a>(&self, keys: impl Iterator<Item = (Partition, &'a [u8], &'a [u8])>) {
         let store = |partition: Partition| self.replicas[partition.index()].lock();
-        let list =
-            |(partition, key): &(Partition, &[u8])| store(*partition).store.prefetch_list(&self.default_map, key);
-        let hashes: SmallVec<[Option<u64>; 16]> = keys.iter().map(list).collect();
-        for ((partition, _), hash) in keys.iter().zip(hashes) {
-            if let Some(hash) = hash {
-                store(*partition).store.prefetch_entry(hash);
-            }
+        let list = |(partition, map, key): (Partition, &[u8], &[u8])| {
+            Some((partition, store(partition).store.prefetch_list(map, key)?))
+        };
+        let hashes: SmallVec<[(Partition, u64); 32]> = keys.filter_map(list).collect();
+        for (partition, hash) in hashes {
+            store(partition).store.prefetch_entry(hash);
         }
     }
 
