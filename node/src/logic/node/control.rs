@@ -1,6 +1,8 @@
 //! Membership, heartbeats and requests to the coordinator: everything but the table itself.
 
 mod requests;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

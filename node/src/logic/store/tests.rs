@@ -207,6 +207,20 @@ proptest! {
 }
 
 #[test]
+fn what_is_discarded_is_freed_step_by_step() {
+    assert!(Store::new(7).discard().is_none());
+    let mut store = Store::new(7);
+    for number in 0..10_000_u64 {
+        store.apply(&put("m", &number.to_string(), "v", None), version(number + 1));
+    }
+    let mut discarded = store.discard().expect("entries");
+    let steps = std::iter::from_fn(|| discarded.free(100).then_some(())).count();
+    // Lists go as wholes.
+    assert!((50..=100).contains(&steps), "{steps}");
+    assert!(!discarded.free(100));
+}
+
+#[test]
 fn an_entry_lives_in_the_millisecond_of_its_deadline() {
     let mut store = Store::new(0);
     store.apply(&put("m", "k", "v", Some(10)), version(1));
