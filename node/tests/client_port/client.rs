@@ -40,7 +40,7 @@ impl Port {
     pub async fn start(mode: Mode) -> Self {
         let settings = Settings { mode, max_memory: Some(64 << 20), ..Settings::default() };
         let listeners = Listeners { client: None, peer: None, http: None };
-        let running = Runtime::start(Start { settings, zone: String::new() }, listeners).unwrap();
+        let running = Runtime::start(Start { settings, zone: String::new(), owns_process: false }, listeners).unwrap();
         let began = Instant::now();
         while running.runtime().ready().is_err() {
             assert!(began.elapsed() < LIMIT, "a single node is ready at once");

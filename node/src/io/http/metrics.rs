@@ -17,6 +17,7 @@ pub(super) struct Figures {
     pub(super) connections: u64,
     pub(super) rejected: (u64, u64),
     pub(super) resident: u64,
+    pub(super) budget: u64,
     pub(super) volume: Volume,
 }
 
@@ -49,6 +50,7 @@ impl Figures {
             connections: runtime.connection_count(),
             rejected: runtime.rejected(),
             resident: memory::resident(),
+            budget: runtime.node().budget(),
             volume: Volume::of(runtime),
         }
     }
@@ -92,6 +94,8 @@ fn node(registry: &mut Registry, figures: &Figures) {
     gauge(registry, "backup_keys", "Keys of copies held here", totals.backup_keys);
     gauge(registry, "bytes", "Accounted bytes of all entries held here", totals.bytes);
     gauge(registry, "max_bytes", "Budget of all entries held here, in bytes", totals.max_bytes);
+    let budget = "What entries may take now: max_bytes, or less while the process nears its memory limit";
+    gauge(registry, "memory_budget_bytes", budget, figures.budget);
     gauge(registry, "connections", "Open client connections", figures.connections);
     gauge(registry, "process_resident_bytes", "Memory that the process holds", figures.resident);
     counter(registry, "hits", "Reads that found a value", totals.hits);
@@ -183,6 +187,7 @@ mod tests {
             connections: 2,
             rejected: (1, 4),
             resident: 8,
+            budget: 3,
             volume: Volume { written: 6, ..Volume::default() },
         });
         for line in [
@@ -192,6 +197,7 @@ mod tests {
             "mizuya_epoch 7",
             "mizuya_primaries 3",
             "mizuya_connections 2",
+            "mizuya_memory_budget_bytes 3",
             "mizuya_snapshots_total 6",
             "mizuya_rejected_datagrams_total 4",
             "mizuya_members{state=\"active\"} 1",

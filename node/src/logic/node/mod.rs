@@ -5,6 +5,7 @@
 
 mod control;
 mod forwards;
+mod headroom;
 mod hearing;
 mod outbox;
 mod pacing;
@@ -32,6 +33,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::{control::Control, forwards::Forwards, outbox::Outbox, pacing::Pace, requests::Moment, waiting::Queues};
 pub use self::{
+    headroom::Headroom,
     requests::{Ask, Turn},
     volume::{Persist, Recovery},
 };
@@ -153,7 +155,7 @@ pub struct Config {
     pub timing: Timing,
     /// Other members, as host and gossip port.
     pub peers: Vec<(String, u16)>,
-    /// Budget of all entries.
+    /// Budget of all entries; see [`Node::set_budget`].
     pub max_bytes: u64,
     /// How long the first peer waits for others before it starts alone.
     pub bootstrap_timeout: Duration,
@@ -203,6 +205,8 @@ pub struct Node {
     /// Until when this member may answer (rule W7), in `Millis`.
     lease_until: AtomicU64,
     counters: Counters,
+    /// What entries may take now, at most what is configured.
+    budget: AtomicU64,
     /// Where the next sweep for expired entries starts.
     sweep: AtomicU64,
     /// A snapshot is on the volume.
@@ -226,6 +230,7 @@ impl Node {
             requests: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
+            budget: AtomicU64::new(config.max_bytes),
             sweep: AtomicU64::new(0),
             stored: AtomicBool::new(false),
             config,
@@ -498,18 +503,29 @@ impl Node {
         result
     }
 
-    fn bytes(&self) -> u64 {
+    /// Accounted bytes of all entries held here.
+    pub fn bytes(&self) -> u64 {
         self.counters.bytes.load(Ordering::Relaxed).max(0) as u64
     }
 
+    /// What entries may take now, in bytes.
+    pub fn budget(&self) -> u64 {
+        self.budget.load(Ordering::Relaxed)
+    }
+
+    /// Entries may take so many bytes from now on, at most what is configured. What is too much goes little by little.
+    pub fn set_budget(&self, bytes: u64) {
+        self.budget.store(bytes.min(self.config.max_bytes), Ordering::Relaxed);
+    }
+
     fn over_budget(&self) -> bool {
-        self.bytes() > self.config.max_bytes
+        self.bytes() > self.budget()
     }
 
     /// Time passes. To be called every 20 ms or so.
     pub fn tick(&self, clock: Clock, random: u64, effects: &mut Effects) {
         self.tick_control(clock, random, effects);
-        self.tick_partitions(clock, effects);
+        self.tick_partitions(clock, random, effects);
         self.tick_paces(clock, effects);
         self.tick_waiting(clock, random, effects);
         self.tick_forwards(clock, effects);
@@ -524,7 +540,7 @@ impl Node {
         effects.wake.extend(waits.map(|(name, _)| name.clone()));
     }
 
-    fn tick_partitions(&self, clock: Clock, effects: &mut Effects) {
+    fn tick_partitions(&self, clock: Clock, random: u64, effects: &mut Effects) {
         let mut due = Vec::new();
         let mut claims = Vec::new();
         let hears = self.control.lock().hears_quorum;
@@ -548,6 +564,7 @@ impl Node {
             }
         }
         self.sweep_expired(clock, effects);
+        self.evict_excess(clock, random, effects);
         self.reply_all(due, effects);
         self.take_claims(claims, clock, effects);
     }
