@@ -488,7 +488,12 @@ impl Runtime {
 
     /// The budget of entries follows the memory that the process has.
     fn follow_memory(&self, headroom: &mut Headroom) {
-        let (resident, accounted, before) = (memory::resident_anonymous(), self.node.bytes(), self.node.budget());
+        let mut resident = memory::resident_anonymous();
+        if headroom.is_short(resident) {
+            memory::give_back();
+            resident = memory::resident_anonymous();
+        }
+        let (accounted, before) = (self.node.bytes(), self.node.budget());
         let budget = headroom.look(resident, accounted);
         self.node.set_budget(budget);
         if budget < before && accounted > budget && self.quiet_memory.may_speak(self.clock().now, MEMORY_EVERY) {

@@ -34,6 +34,11 @@ impl Headroom {
         self.limit
     }
 
+    /// Whether a process with `resident` has so much that entries would have to give way.
+    pub fn is_short(&self, resident: u64) -> bool {
+        resident > self.limit / 100 * CUT_ABOVE
+    }
+
     /// The budget, now that the process has `resident` and entries are accounted with `accounted`. To be asked often:
     /// between two looks the process should grow by little.
     ///

@@ -26,8 +26,10 @@ const SWEEP: (usize, usize) = (16, 64);
 
 /// Bytes that a write frees beyond its own when entries are over their budget.
 const WRITE_FREES: u64 = 16 << 10;
-/// Bytes that one tick frees in a partition when entries are over their budget, and about how many entries in all.
-const TICK_FREES: (u64, usize) = (64 << 10, 4096);
+/// Bytes that one tick frees in a partition when entries are over their budget, at least and at most.
+const TICK_FREES: (u64, u64) = (4 << 10, 64 << 10);
+/// And about how many entries in all: more would take longer than a few milliseconds.
+const TICK_EVICTS: usize = 4096;
 
 /// A command for one partition.
 pub(super) struct Request {
@@ -354,20 +356,20 @@ impl Node {
         victims.len()
     }
 
-    /// Brings entries back into their budget when it was cut: a little from each partition, and in each tick no more than
-    /// takes a few milliseconds (rule W4).
+    /// Brings entries back into their budget when it was cut: a little from each partition and in each tick (rule W4).
     pub(super) fn evict_excess(&self, clock: Clock, random: u64, effects: &mut Effects) {
         let (first, mut evicted) = ((random % self.replicas.len() as u64) as usize, 0);
+        let share = self.bytes().saturating_sub(self.budget()) / self.replicas.len() as u64;
+        let share = share.clamp(TICK_FREES.0, TICK_FREES.1);
         for number in first..first + self.replicas.len() {
             let over = self.bytes().saturating_sub(self.budget());
-            if over == 0 || evicted >= TICK_FREES.1 {
+            if over == 0 || evicted >= TICK_EVICTS {
                 return;
             }
             let mut replica = self.replicas[number % self.replicas.len()].lock();
             if replica.is_primary() && replica.standing(clock.now) == Standing::Serving {
                 let random = random.wrapping_add(number as u64);
-                let removed =
-                    self.counting(&mut replica, |replica| self.evict(replica, over.min(TICK_FREES.0), random));
+                let removed = self.counting(&mut replica, |replica| self.evict(replica, over.min(share), random));
                 if removed > 0 {
                     self.wake_followers(&replica, effects);
                 }
