@@ -8,7 +8,7 @@ BUILD := cargo build $(PROFILE) --workspace --bins
 BIN := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/ci
 CRD := crds/cache.mizuya.dev_cacheclusters.yaml
 
-.PHONY: build demo demo-down test sim sim-mutants cluster-up cluster-down kubeconfig images install generate chaos kind-check bench fmt lint help
+.PHONY: build demo demo-down test sim sim-porcupine sim-mutants cluster-up cluster-down kubeconfig images install generate chaos kind-check bench fmt lint help
 
 help: ## Say what there is to make.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -28,6 +28,11 @@ test: ## Run every test. A local cluster that is up is used and left up.
 
 sim: ## Play 10,000 simulated histories. HISTORIES=n plays n; SEED=n replays one with a trace, KEY=k with that key's.
 	@cargo test --quiet $(PROFILE) --workspace --test simulation -- --nocapture histories::
+
+sim-porcupine: ## Let porcupine judge what must be linearizable, beside our own search. HISTORIES=n (3,000).
+	@rm -f target/histories.jsonl
+	@HISTORIES=$(or $(HISTORIES),3000) MIZUYA_RECORD=$(CURDIR)/target/histories.jsonl $(MAKE) --no-print-directory sim
+	@cd node/simulation/porcupine && go run . < $(CURDIR)/target/histories.jsonl
 
 sim-mutants: ## Show which wrong versions of the logic the simulation catches. ONLY=part,part plays those named so.
 	@cargo test --quiet $(PROFILE) --workspace --test simulation -- --nocapture --include-ignored mutants::

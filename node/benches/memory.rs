@@ -1,7 +1,7 @@
 //! Whether memory stays within its bounds: loads one real node with values from 16 B to 1 MiB, whose sizes shift again and
 //! again so that freed memory has the wrong sizes, with overwrites, times to live, deletes and evictions. Looks five times
 //! a second what is accounted and what the process has, and ends with an error if the former passed `maxMemory` or the
-//! latter the limit of the container from which the node would derive that budget (70 %).
+//! latter the limit that the node keeps below: the container's, or one that follows from `maxMemory`, 100/70 of it.
 //!
 //!     cargo bench --profile ci --workspace --bench memory -- --minutes 10
 
@@ -24,12 +24,11 @@ use std::{
 };
 
 use clap::Parser;
+use mizuya_node::io::memory::process_limit;
 use mizuya_wire::settings::{Settings, parse_bytes};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 use support::{Place, process::Process};
 
-/// Share of the container's limit that entries may take: `io/memory.rs`.
-const SHARE_PERCENT: u64 = 70;
 const CONNECTIONS: u64 = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Commands of one batch, and about how many bytes of values it has at most.
@@ -86,12 +85,12 @@ async fn main() -> ExitCode {
     let settings = Settings { max_memory: Some(max), partitions: 256, ..place.settings(1, 1) };
     let _process = Process::start(&settings);
     place.until(1, "ready", |status| status.ready).await;
-    let (address, limit) = (place.address(1, 3320), max * 100 / SHARE_PERCENT);
+    let (address, limit) = (place.address(1, 3320), process_limit(max));
     let seen = tokio::task::spawn_blocking(move || run(address, &arguments, max)).await.unwrap();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!("accounted: {:.1} MiB at most, maxMemory {:.1} MiB", mib(seen.accounted), mib(max));
     println!(
-        "process: {:.1} MiB at most ({:.2} times what is accounted), the container's limit {:.1} MiB",
+        "process: {:.1} MiB at most ({:.2} times what is accounted), its limit {:.1} MiB",
         mib(seen.resident),
         seen.resident as f64 / seen.accounted as f64,
         mib(limit)
@@ -131,19 +130,21 @@ fn run(address: SocketAddr, arguments: &Arguments, max: u64) -> Seen {
     let mut last = Seen { accounted: 0, resident: 0 };
     for at in 0..2 * PHASES.len() {
         phase.store((at % PHASES.len()) as u64, Ordering::Relaxed);
-        let (mut accounted, mut resident) = (0, 0);
+        let (mut accounted, mut resident, mut budget) = (0, 0, max);
         while began.elapsed() < every * (at as u32 + 1) {
             last.accounted = info.figure("memory", "used_memory");
             last.resident = info.figure("memory", "used_memory_rss");
             (accounted, resident) = (last.accounted.max(accounted), last.resident.max(resident));
+            budget = budget.min(info.figure("memory", "mizuya_memory_budget"));
             thread::sleep(LOOK_EVERY);
         }
         // What the kernel saw between two looks counts too.
         (seen.accounted, seen.resident) = (seen.accounted.max(accounted), seen.resident.max(peak(process)));
         println!(
-            "{:4} s, {:38} accounted at most {:6.1} MiB, process {:6.1} MiB (now {:.2} times); {} evicted",
+            "{:4} s, {:38} budget at least {:6.1} MiB, accounted at most {:6.1}, process {:6.1} (now {:.2} times); {} evicted",
             began.elapsed().as_secs(),
             PHASES[at % PHASES.len()].name,
+            budget as f64 / f64::from(1 << 20),
             accounted as f64 / f64::from(1 << 20),
             resident as f64 / f64::from(1 << 20),
             last.resident as f64 / last.accounted as f64,

@@ -129,7 +129,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "nothing_is_evicted",
         "node/mod.rs",
-        ("self.bytes() > self.config.max_bytes", "self.bytes() > self.config.max_bytes * 1000"),
+        ("self.budget.load(Ordering::Relaxed)", "self.budget.load(Ordering::Relaxed) * 1000"),
         within_limits::NAME,
     ),
     // W7, T2: leases and handing over

@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 
 /// Share of the container's limit that entries may take; the rest is for connections, buffers and the allocator.
 const SHARE_PERCENT: u64 = 70;
+/// What a process may have beside its entries where only their budget is known, at least: a node at rest takes 30 MiB.
+const BESIDE: u64 = 128 << 20;
 /// Budget where no limit is known.
 const FALLBACK: u64 = 1 << 30;
 /// Version 1 writes a huge number where there is no limit.
@@ -31,6 +33,18 @@ pub fn take_huge_pages(allowed: bool) {
 /// The budget that holds when the settings name none.
 pub fn budget() -> Budget {
     budget_at(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+}
+
+/// What this process may have, when entries may take `max_bytes`: the container's limit; without one, what would give
+/// entries that budget, and 128 MiB beside them at least. A budget far below the container's limit does not lower it:
+/// then the container was given room for other things.
+pub fn process_limit(max_bytes: u64) -> u64 {
+    let own = limit(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
+    own.unwrap_or_else(|| implied_limit(max_bytes))
+}
+
+fn implied_limit(max_bytes: u64) -> u64 {
+    (u128::from(max_bytes) * 100 / u128::from(SHARE_PERCENT)).max(u128::from(max_bytes) + u128::from(BESIDE)) as u64
 }
 
 fn budget_at(root: &Path, groups: &str) -> Budget {
@@ -69,8 +83,26 @@ fn limit(root: &Path, groups: &str) -> Option<u64> {
 
 /// Bytes of memory that this process holds (resident set).
 pub fn resident() -> u64 {
+    status_line("VmRSS:")
+}
+
+/// Bytes of it that only the end of the process or its allocator gives back: neither files nor the program itself. Takes
+/// about 5 µs.
+pub fn resident_anonymous() -> u64 {
+    status_line("RssAnon:")
+}
+
+/// The program's allocator gives back what is free: of this thread also what others freed, of the process all that it
+/// keeps for a second. Costs some milliseconds when that is much.
+#[allow(unsafe_code)] // the allocator's own crate offers this as an `extern` function only
+pub fn give_back() {
+    // SAFETY: any thread may call this at any time; what is in use stays as it is.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+fn status_line(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     let kibibytes = line.split_ascii_whitespace().next().and_then(|number| number.parse::<u64>().ok());
     kibibytes.unwrap_or(0) << 10
 }
@@ -110,6 +142,14 @@ mod tests {
             assert_eq!(budget.bytes, expected.unwrap_or(FALLBACK), "{files:?}");
             assert_eq!(budget.warning.is_none(), expected.is_some());
         }
-        assert!(resident() > 0);
+        assert!(resident() > resident_anonymous());
+        assert!(resident_anonymous() > 0);
+    }
+
+    #[test]
+    fn a_budget_implies_a_limit() {
+        assert_eq!(implied_limit(700 << 20), 1000 << 20);
+        assert_eq!(implied_limit(64 << 20), 192 << 20);
+        assert_eq!(implied_limit(0), BESIDE);
     }
 }

@@ -80,7 +80,7 @@ async fn start(mut settings: Settings, run: &Run) -> anyhow::Result<Running> {
         _ => run.zone.clone(),
     };
     let listeners = Listeners::bind(&settings).await?;
-    let running = Runtime::start(Start { settings, zone }, listeners)?;
+    let running = Runtime::start(Start { settings, zone, owns_process: true }, listeners)?;
     let identity = running.runtime().identity();
     tracing::info!(
         name = %identity.name,

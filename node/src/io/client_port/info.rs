@@ -3,7 +3,7 @@
 use std::{fmt::Write, process};
 
 use bytes::Bytes;
-use mizuya_wire::{admin::Totals, settings::Eviction};
+use mizuya_wire::admin::Totals;
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeVal,
@@ -49,7 +49,7 @@ fn lines(section: &str, session: &Session, totals: &Totals) -> Lines {
             let none = || "0".to_owned();
             vec![("connected_clients", open), ("maxclients", MAX_CLIENTS.to_string()), ("blocked_clients", none())]
         }
-        "memory" => memory_lines(totals, runtime.settings().eviction),
+        "memory" => memory_lines(runtime, totals),
         "stats" => stats(session, totals),
         "replication" => vec![
             ("role", "master".to_owned()),
@@ -83,7 +83,7 @@ fn server(runtime: &Runtime) -> Lines {
     ]
 }
 
-fn memory_lines(totals: &Totals, eviction: Eviction) -> Lines {
+fn memory_lines(runtime: &Runtime, totals: &Totals) -> Lines {
     let resident = memory::resident();
     vec![
         ("used_memory", totals.bytes.to_string()),
@@ -92,9 +92,10 @@ fn memory_lines(totals: &Totals, eviction: Eviction) -> Lines {
         ("used_memory_rss_human", human(resident)),
         ("maxmemory", totals.max_bytes.to_string()),
         ("maxmemory_human", human(totals.max_bytes)),
-        ("maxmemory_policy", config::policy(eviction).to_owned()),
+        ("maxmemory_policy", config::policy(runtime.settings().eviction).to_owned()),
         ("mem_fragmentation_ratio", format!("{:.2}", resident as f64 / (totals.bytes.max(1)) as f64)),
         ("mem_allocator", "mimalloc".to_owned()),
+        ("mizuya_memory_budget", runtime.node().budget().to_string()),
     ]
 }
 

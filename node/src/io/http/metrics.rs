@@ -18,6 +18,7 @@ pub(super) struct Figures {
     pub(super) rejected: (u64, u64),
     pub(super) resident: u64,
     pub(super) mirror_hits: u64,
+    pub(super) budget: u64,
     pub(super) volume: Volume,
 }
 
@@ -51,6 +52,7 @@ impl Figures {
             rejected: runtime.rejected(),
             resident: memory::resident(),
             mirror_hits: runtime.node().mirror_hits(),
+            budget: runtime.node().budget(),
             volume: Volume::of(runtime),
         }
     }
@@ -94,6 +96,8 @@ fn node(registry: &mut Registry, figures: &Figures) {
     gauge(registry, "backup_keys", "Keys of copies held here", totals.backup_keys);
     gauge(registry, "bytes", "Accounted bytes of all entries held here", totals.bytes);
     gauge(registry, "max_bytes", "Budget of all entries held here, in bytes", totals.max_bytes);
+    let budget = "What entries may take now: max_bytes, or less while the process nears its memory limit";
+    gauge(registry, "memory_budget_bytes", budget, figures.budget);
     gauge(registry, "connections", "Open client connections", figures.connections);
     gauge(registry, "process_resident_bytes", "Memory that the process holds", figures.resident);
     counter(registry, "hits", "Reads that found a value", totals.hits);
@@ -192,6 +196,7 @@ mod tests {
             rejected: (1, 4),
             resident: 8,
             mirror_hits: 3,
+            budget: 3,
             volume: Volume { written: 6, ..Volume::default() },
         });
         for line in [
@@ -202,6 +207,7 @@ mod tests {
             "mizuya_epoch 7",
             "mizuya_primaries 3",
             "mizuya_connections 2",
+            "mizuya_memory_budget_bytes 3",
             "mizuya_snapshots_total 6",
             "mizuya_rejected_datagrams_total 4",
             "mizuya_members{state=\"active\"} 1",

@@ -5,6 +5,7 @@
 
 mod control;
 mod forwards;
+mod headroom;
 mod hearing;
 mod mirrors;
 mod outbox;
@@ -36,6 +37,7 @@ use self::{
     waiting::Queues,
 };
 pub use self::{
+    headroom::Headroom,
     mirrors::Mirroring,
     requests::{Ask, Turn},
     volume::{Persist, Recovery},
@@ -163,7 +165,7 @@ pub struct Config {
     pub timing: Timing,
     /// Other members, as host and gossip port.
     pub peers: Vec<(String, u16)>,
-    /// Budget of all entries.
+    /// Budget of all entries; see [`Node::set_budget`].
     pub max_bytes: u64,
     /// Which entries go when it is used up.
     pub eviction: Eviction,
@@ -219,6 +221,8 @@ pub struct Node {
     lease_until: AtomicU64,
     counters: Counters,
     discarded: Mutex<Vec<Discarded>>,
+    /// What entries may take now, at most what is configured.
+    budget: AtomicU64,
     /// Where the next sweep for expired entries starts.
     sweep: AtomicU64,
     /// A snapshot is on the volume.
@@ -244,6 +248,7 @@ impl Node {
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
             discarded: Mutex::default(),
+            budget: AtomicU64::new(config.max_bytes),
             sweep: AtomicU64::new(0),
             stored: AtomicBool::new(false),
             config,
@@ -532,19 +537,30 @@ impl Node {
         result
     }
 
-    fn bytes(&self) -> u64 {
+    /// Accounted bytes of all entries held here.
+    pub fn bytes(&self) -> u64 {
         self.counters.bytes.load(Ordering::Relaxed).max(0) as u64
     }
 
+    /// What entries may take now, in bytes.
+    pub fn budget(&self) -> u64 {
+        self.budget.load(Ordering::Relaxed)
+    }
+
+    /// Entries may take so many bytes from now on, at most what is configured. What is too much goes little by little.
+    pub fn set_budget(&self, bytes: u64) {
+        self.budget.store(bytes.min(self.config.max_bytes), Ordering::Relaxed);
+    }
+
     fn over_budget(&self) -> bool {
-        self.bytes() > self.config.max_bytes
+        self.bytes() > self.budget()
     }
 
     /// Time passes. To be called every 20 ms or so.
     pub fn tick(&self, clock: Clock, random: u64, effects: &mut Effects) {
         effects.discarded.append(&mut self.discarded.lock());
         self.tick_control(clock, random, effects);
-        self.tick_partitions(clock, effects);
+        self.tick_partitions(clock, random, effects);
         self.tick_paces(clock, effects);
         self.tick_waiting(clock, random, effects);
         self.tick_forwards(clock, effects);
@@ -560,7 +576,7 @@ impl Node {
         effects.wake.extend(waits.map(|(name, _)| name.clone()));
     }
 
-    fn tick_partitions(&self, clock: Clock, effects: &mut Effects) {
+    fn tick_partitions(&self, clock: Clock, random: u64, effects: &mut Effects) {
         let mut due = Vec::new();
         let mut claims = Vec::new();
         let hears = self.control.lock().hears_quorum;
@@ -584,6 +600,7 @@ impl Node {
             }
         }
         self.sweep_expired(clock, effects);
+        self.evict_excess(clock, random, effects);
         self.reply_all(due, effects);
         self.take_claims(claims, clock, effects);
     }

@@ -21,7 +21,7 @@ use crate::logic::{
         replica::{HOLD, Standing, not_begun},
     },
     commands::{
-        self, Access, Context, Done, Words, kept,
+        self, Access, Changes, Context, Done, Words, kept,
         table::{self, Command},
         words_of,
     },
@@ -33,6 +33,13 @@ use crate::logic::{
 const WORTH_A_LOOK: usize = 4;
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
 const SWEEP: (usize, usize) = (16, 64);
+
+/// Bytes that a write frees beyond its own when entries are over their budget.
+const WRITE_FREES: u64 = 16 << 10;
+/// Bytes that one tick frees in a partition when entries are over their budget, at least and at most.
+const TICK_FREES: (u64, u64) = (4 << 10, 64 << 10);
+/// And about how many entries in all: more would take longer than a few milliseconds.
+const TICK_EVICTS: usize = 4096;
 
 /// A command for one partition.
 pub(super) struct Request {
@@ -351,17 +358,14 @@ impl Node {
             }
             return reply;
         }
-        let sequence = self.counting(replica, |replica| replica.commit(done.changes));
-        if self.over_budget() {
-            self.make_room(replica, self.bytes() - self.config.max_bytes, random, effects);
-        }
+        let sequence = self.commit_in_budget(replica, done.changes, random);
         self.wake_followers(replica, effects);
         replica.answer_write(origin, reply, sequence, clock.now)
     }
 
     fn too_large(&self, words: &Words<'_>) -> Option<Reply> {
         let bytes: usize = words.iter().map(|word| word.len()).sum();
-        (bytes as u64 > self.config.max_bytes)
+        (bytes as u64 > self.budget())
             .then(|| Reply::Error("OOM command not allowed when used memory > 'maxmemory'.".to_owned()))
     }
 
@@ -373,10 +377,53 @@ impl Node {
 
     /// Frees at least `bytes` in this partition, or all of it (rule W4).
     pub(super) fn make_room(&self, replica: &mut Replica, bytes: u64, random: u64, effects: &mut Effects) {
-        let evicted = self.counting(replica, |replica| replica.evict(bytes, self.config.eviction, random));
-        self.counters.evictions.fetch_add(evicted as u64, Ordering::Relaxed);
-        if evicted > 0 {
+        if self.counting(replica, |replica| self.evict(replica, bytes, random)) > 0 {
             self.wake_followers(replica, effects);
+        }
+    }
+
+    /// Commits changes of a command and removes entries for them if there is no room. Both are booked at once, so that
+    /// accounted bytes do not pass the budget meanwhile. Where entries are far over it, [`Node::evict_excess`] does the
+    /// rest: it takes from all partitions.
+    fn commit_in_budget(&self, replica: &mut Replica, changes: Changes<'_>, random: u64) -> u64 {
+        self.counting(replica, |replica| {
+            let before = replica.store.bytes();
+            let sequence = replica.commit(changes);
+            let added = replica.store.bytes().saturating_sub(before);
+            let over = (self.bytes() + added).saturating_sub(self.budget());
+            if over > 0 {
+                self.evict(replica, over.min(added + WRITE_FREES), random);
+            }
+            sequence
+        })
+    }
+
+    /// Removes entries of a primary so that `bytes` become free, or all; how many. For [`Node::counting`].
+    fn evict(&self, replica: &mut Replica, bytes: u64, random: u64) -> usize {
+        let evicted = replica.evict(bytes, self.config.eviction, random);
+        self.counters.evictions.fetch_add(evicted as u64, Ordering::Relaxed);
+        evicted
+    }
+
+    /// Brings entries back into their budget when it was cut: a little from each partition and in each tick (rule W4).
+    pub(super) fn evict_excess(&self, clock: Clock, random: u64, effects: &mut Effects) {
+        let (first, mut evicted) = ((random % self.replicas.len() as u64) as usize, 0);
+        let share = self.bytes().saturating_sub(self.budget()) / self.replicas.len() as u64;
+        let share = share.clamp(TICK_FREES.0, TICK_FREES.1);
+        for number in first..first + self.replicas.len() {
+            let over = self.bytes().saturating_sub(self.budget());
+            if over == 0 || evicted >= TICK_EVICTS {
+                return;
+            }
+            let mut replica = self.replicas[number % self.replicas.len()].lock();
+            if replica.is_primary() && replica.standing(clock.now) == Standing::Serving {
+                let random = random.wrapping_add(number as u64);
+                let removed = self.counting(&mut replica, |replica| self.evict(replica, over.min(share), random));
+                if removed > 0 {
+                    self.wake_followers(&replica, effects);
+                }
+                evicted += removed;
+            }
         }
     }
 
@@ -384,8 +431,7 @@ impl Node {
         if keys.is_empty() {
             return;
         }
-        let changes = keys.iter().map(|(map, key)| Change::Remove { map, key, cause });
-        self.counting(replica, |replica| replica.commit(changes));
+        self.counting(replica, |replica| replica.commit(removals(keys, cause)));
         self.wake_followers(replica, effects);
     }
 
@@ -418,6 +464,10 @@ impl Node {
             table.quorum
         ))
     }
+}
+
+fn removals(keys: &[(Bytes, Bytes)], cause: Cause) -> impl Iterator<Item = Change<'_>> {
+    keys.iter().map(move |(map, key)| Change::Remove { map, key, cause })
 }
 
 pub(super) fn overloaded() -> Reply {

@@ -1,3 +1,4 @@
+mod budget;
 mod digests;
 mod forwards;
 mod mirrors;
