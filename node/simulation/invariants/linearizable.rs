@@ -21,8 +21,9 @@ pub(crate) fn check(registers: &Registers) -> Option<Finding> {
         let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file for histories");
         for operations in registers.keys.values() {
             let both = [Some(recorded(operations, false)), spoiled(operations).map(|wrong| recorded(&wrong, true))];
-            let lines: String = both.into_iter().flatten().map(|line| format!("{line}\n")).collect();
-            file.write_all(lines.as_bytes()).expect("room for histories");
+            for line in both.into_iter().flatten() {
+                file.write_all(format!("{line}\n").as_bytes()).expect("room for histories");
+            }
         }
     }
     registers.keys.iter().find_map(|(key, operations)| match search(operations) {
