@@ -12,8 +12,7 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     process::ExitCode,
     sync::{
         Arc,
@@ -27,7 +26,11 @@ use clap::Parser;
 use mizuya_node::io::memory::process_limit;
 use mizuya_wire::settings::{Settings, parse_bytes};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
-use support::{Place, process::Process};
+use support::{
+    Place,
+    client::{Answer, Client},
+    process::Process,
+};
 
 const CONNECTIONS: u64 = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -114,7 +117,7 @@ fn run(address: SocketAddr, arguments: &Arguments, max: u64) -> Seen {
     let (stop, phase, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::default());
     let writer = |number: u64| {
         let load = Load {
-            connection: Connection::open(address),
+            client: Client::open(address),
             random: SmallRng::seed_from_u64(number),
             rate: bytes("rate", &arguments.rate) / CONNECTIONS,
             commands: arguments.commands / CONNECTIONS,
@@ -125,17 +128,17 @@ fn run(address: SocketAddr, arguments: &Arguments, max: u64) -> Seen {
         thread::spawn(move || load.until(&stop, &phase))
     };
     let writers: Vec<_> = (0..CONNECTIONS).map(writer).collect();
-    let (mut info, mut seen, began) = (Connection::open(address), Seen { accounted: 0, resident: 0 }, Instant::now());
-    let process = info.figure("server", "process_id");
+    let (mut client, mut seen, began) = (Client::open(address), Seen { accounted: 0, resident: 0 }, Instant::now());
+    let process = figure(&mut client, "server", "process_id");
     let mut last = Seen { accounted: 0, resident: 0 };
     for at in 0..2 * PHASES.len() {
         phase.store((at % PHASES.len()) as u64, Ordering::Relaxed);
         let (mut accounted, mut resident, mut budget) = (0, 0, max);
         while began.elapsed() < every * (at as u32 + 1) {
-            last.accounted = info.figure("memory", "used_memory");
-            last.resident = info.figure("memory", "used_memory_rss");
+            last.accounted = figure(&mut client, "memory", "used_memory");
+            last.resident = figure(&mut client, "memory", "used_memory_rss");
             (accounted, resident) = (last.accounted.max(accounted), last.resident.max(resident));
-            budget = budget.min(info.figure("memory", "mizuya_memory_budget"));
+            budget = budget.min(figure(&mut client, "memory", "mizuya_memory_budget"));
             thread::sleep(LOOK_EVERY);
         }
         // What the kernel saw between two looks counts too.
@@ -148,16 +151,17 @@ fn run(address: SocketAddr, arguments: &Arguments, max: u64) -> Seen {
             accounted as f64 / f64::from(1 << 20),
             resident as f64 / f64::from(1 << 20),
             last.resident as f64 / last.accounted as f64,
-            info.figure("stats", "evicted_keys")
+            figure(&mut client, "stats", "evicted_keys")
         );
     }
-    let cpu = (info.seconds("used_cpu_user") + info.seconds("used_cpu_sys")) / began.elapsed().as_secs_f64();
+    let cpu =
+        (seconds(&mut client, "used_cpu_user") + seconds(&mut client, "used_cpu_sys")) / began.elapsed().as_secs_f64();
     stop.store(true, Ordering::Relaxed);
     let refused: u64 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
     println!(
         "{} GiB of values written, {} commands, {refused} answered by an error; the node took {:.1} % of a core",
         written.load(Ordering::Relaxed) >> 30,
-        info.figure("stats", "total_commands_processed"),
+        figure(&mut client, "stats", "total_commands_processed"),
         cpu * 100.0
     );
     seen
@@ -172,7 +176,7 @@ fn peak(process: u64) -> u64 {
 
 /// What one connection writes.
 struct Load {
-    connection: Connection,
+    client: Client,
     random: SmallRng,
     /// Bytes of values a second.
     rate: u64,
@@ -189,14 +193,15 @@ impl Load {
         self.random.fill_bytes(&mut value);
         while !stop.load(Ordering::Relaxed) {
             let phase = &PHASES[phase.load(Ordering::Relaxed) as usize];
-            let (mut batch, mut commands, mut bytes) = (Vec::new(), 0, 0);
+            let (mut commands, mut bytes) = (0, 0);
             while commands < BATCH && bytes < BATCH_BYTES {
-                bytes += self.command(phase, &value, &mut batch);
+                bytes += self.command(phase, &value);
                 commands += 1;
             }
-            self.connection.stream.write_all(&batch).unwrap();
+            self.client.send();
             for _ in 0..commands {
-                refused += u64::from(!self.connection.answer());
+                let answer = self.client.answer();
+                refused += u64::from(matches!(answer, Answer::Line(line) if line.starts_with('-')));
             }
             self.written.fetch_add(bytes as u64, Ordering::Relaxed);
             let takes = (bytes as f64 / self.rate as f64).max(commands as f64 / self.commands as f64);
@@ -207,8 +212,8 @@ impl Load {
         refused
     }
 
-    /// Appends a command; bytes of its value.
-    fn command(&mut self, phase: &Phase, value: &[u8], batch: &mut Vec<u8>) -> usize {
+    /// Adds a command; bytes of its value.
+    fn command(&mut self, phase: &Phase, value: &[u8]) -> usize {
         let (least, most) = phase.sizes;
         let exponent = self.random.random_range((least as f64).ln()..=(most as f64).ln());
         let size = (exponent.exp() as usize).clamp(least, most);
@@ -217,16 +222,16 @@ impl Load {
         // Keys of all phases begin at 0: those that others wrote are overwritten with other sizes.
         let key = format!("key-{}", self.random.random_range(0..TOO_MANY * (self.max as f64 / average) as u64));
         match self.random.random_range(0..100) {
-            chance if chance < phase.deletes => words(batch, &[b"DEL", key.as_bytes()]),
-            chance if chance < phase.deletes + 5 => words(batch, &[b"GET", key.as_bytes()]),
+            chance if chance < phase.deletes => self.client.add(&[b"DEL", key.as_bytes()]),
+            chance if chance < phase.deletes + 5 => self.client.add(&[b"GET", key.as_bytes()]),
             chance => {
                 let at = self.random.random_range(0..=value.len() - size);
                 let value = &value[at..at + size];
                 let millis = self.random.random_range(50..20_000).to_string();
                 if chance < phase.deletes + 20 {
-                    words(batch, &[b"SET", key.as_bytes(), value, b"PX", millis.as_bytes()]);
+                    self.client.add(&[b"SET", key.as_bytes(), value, b"PX", millis.as_bytes()]);
                 } else {
-                    words(batch, &[b"SET", key.as_bytes(), value]);
+                    self.client.add(&[b"SET", key.as_bytes(), value]);
                 }
                 return size;
             }
@@ -235,61 +240,18 @@ impl Load {
     }
 }
 
-fn words(out: &mut Vec<u8>, words: &[&[u8]]) {
-    out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
-    for word in words {
-        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
+/// One line of INFO.
+fn info(client: &mut Client, section: &str, name: &str) -> String {
+    let Answer::Value(text) = client.call(&[b"INFO", section.as_bytes()]) else { panic!("no INFO {section}") };
+    let text = String::from_utf8_lossy(text).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    line.unwrap_or_else(|| panic!("INFO {section} has no {name}: {text}")).to_owned()
 }
 
-struct Connection {
-    stream: TcpStream,
-    answers: BufReader<TcpStream>,
-    line: String,
-    body: Vec<u8>,
+fn figure(client: &mut Client, section: &str, name: &str) -> u64 {
+    info(client, section, name).parse().unwrap()
 }
 
-impl Connection {
-    fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let answers = BufReader::with_capacity(64 << 10, stream.try_clone().unwrap());
-        Self { stream, answers, line: String::new(), body: Vec::new() }
-    }
-
-    /// Reads one answer. False: an error.
-    fn answer(&mut self) -> bool {
-        self.line.clear();
-        self.answers.read_line(&mut self.line).unwrap();
-        if let Some(length) = self.line.strip_prefix('$').and_then(|length| length.trim_end().parse::<usize>().ok()) {
-            self.body.resize(length + 2, 0);
-            self.answers.read_exact(&mut self.body).unwrap();
-        }
-        !self.line.starts_with('-')
-    }
-
-    /// One line of INFO.
-    fn info(&mut self, section: &str, name: &str) -> String {
-        words_to(&mut self.stream, &[b"INFO", section.as_bytes()]);
-        assert!(self.answer(), "INFO: {}", self.line);
-        let text = String::from_utf8_lossy(&self.body).into_owned();
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
-        line.unwrap_or_else(|| panic!("INFO {section} has no {name}: {text}")).to_owned()
-    }
-
-    fn figure(&mut self, section: &str, name: &str) -> u64 {
-        self.info(section, name).parse().unwrap()
-    }
-
-    fn seconds(&mut self, name: &str) -> f64 {
-        self.info("cpu", name).parse().unwrap()
-    }
-}
-
-fn words_to(stream: &mut TcpStream, all: &[&[u8]]) {
-    let mut out = Vec::new();
-    words(&mut out, all);
-    stream.write_all(&out).unwrap();
+fn seconds(client: &mut Client, name: &str) -> f64 {
+    info(client, "cpu", name).parse().unwrap()
 }

@@ -10,8 +10,7 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -23,7 +22,11 @@ use mizuya_wire::{
     admin::{MemberState, TableRequest},
     settings::{Environment, LONGEST_MIRROR, Settings},
 };
-use support::{Place, process::Process};
+use support::{
+    Place,
+    client::{Answer, Client},
+    process::Process,
+};
 
 const MEMBERS: u8 = 3;
 const PARTITIONS: u16 = 256;
@@ -250,17 +253,17 @@ fn name(key: u64) -> Vec<u8> {
 
 /// Reads at the connection's share of the rate, and catches up when it is late. Returns how many.
 fn read(address: SocketAddr, arguments: &Arguments, zipf: &Zipf, seed: u64) -> u64 {
-    let mut connection = Connection::open(address);
+    let mut client = Client::open(address);
     let every = Duration::from_secs(1) * arguments.connections / arguments.rate;
     let (began, mut reads) = (Instant::now(), 0_u64);
     while began.elapsed() < Duration::from_secs(arguments.seconds) {
         thread::sleep((every * reads as u32).saturating_sub(began.elapsed()));
         for at in reads..reads + u64::from(arguments.pipeline) {
-            connection.add(&[b"GET", &name(zipf.draw(mix(seed << 32 | at)))]);
+            client.add(&[b"GET", &name(zipf.draw(mix(seed << 32 | at)))]);
         }
-        connection.send();
+        client.send();
         for _ in 0..arguments.pipeline {
-            connection.answer();
+            assert!(matches!(client.answer(), Answer::Value(_)));
         }
         reads += u64::from(arguments.pipeline);
     }
@@ -269,60 +272,17 @@ fn read(address: SocketAddr, arguments: &Arguments, zipf: &Zipf, seed: u64) -> u
 
 fn fill(address: SocketAddr, arguments: &Arguments) {
     const PIPELINE: u64 = 256;
-    let (mut connection, value) = (Connection::open(address), vec![b'v'; arguments.value]);
+    let (mut client, value) = (Client::open(address), vec![b'v'; arguments.value]);
     let mut key = 0;
     while key < arguments.keys {
         let end = (key + PIPELINE).min(arguments.keys);
         for key in key..end {
-            connection.add(&[b"SET", &name(key), &value]);
+            client.add(&[b"SET", &name(key), &value]);
         }
-        connection.send();
+        client.send();
         for _ in key..end {
-            connection.answer();
+            assert_eq!(client.answer(), Answer::Line("+OK"));
         }
         key = end;
-    }
-}
-
-struct Connection {
-    stream: TcpStream,
-    commands: Vec<u8>,
-    answers: BufReader<TcpStream>,
-    line: String,
-    value: Vec<u8>,
-}
-
-impl Connection {
-    fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let answers = BufReader::new(stream.try_clone().unwrap());
-        Self { stream, commands: Vec::new(), answers, line: String::new(), value: Vec::new() }
-    }
-
-    fn add(&mut self, words: &[&[u8]]) {
-        write!(self.commands, "*{}\r\n", words.len()).unwrap();
-        for word in words {
-            write!(self.commands, "${}\r\n", word.len()).unwrap();
-            self.commands.extend_from_slice(word);
-            self.commands.extend_from_slice(b"\r\n");
-        }
-    }
-
-    fn send(&mut self) {
-        self.stream.write_all(&self.commands).unwrap();
-        self.commands.clear();
-    }
-
-    /// A value, or OK.
-    fn answer(&mut self) {
-        self.line.clear();
-        self.answers.read_line(&mut self.line).unwrap();
-        if self.line == "+OK\r\n" {
-            return;
-        }
-        let length = self.line.strip_prefix('$').and_then(|length| length.trim_end().parse::<usize>().ok());
-        self.value.resize(length.unwrap_or_else(|| panic!("{}", self.line)) + 2, 0);
-        self.answers.read_exact(&mut self.value).unwrap();
     }
 }

@@ -11,8 +11,7 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,7 +25,11 @@ use mizuya_wire::{
     admin::{ForgetRequest, MemberState, StatusReply, StatusRequest},
     settings::{Environment, Settings, parse_bytes},
 };
-use support::{Place, process::Process};
+use support::{
+    Place,
+    client::{Answer, Client},
+    process::Process,
+};
 use tokio::time::sleep;
 
 const MEMBERS: u8 = 3;
@@ -203,50 +206,14 @@ impl Readers {
 }
 
 fn read_until(stop: &AtomicBool, address: SocketAddr, first: Instant, every: Duration, keys: u64) -> Vec<Sample> {
-    let (mut connection, mut samples, mut due) = (Connection::open(address), Vec::new(), first);
+    let (mut client, mut samples, mut due) = (Client::open(address), Vec::new(), first);
     while !stop.load(Ordering::Relaxed) {
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        connection.stream.write_all(&command(&[b"GET", &key(rand::random_range(0..keys))])).unwrap();
-        let found = connection.answer();
+        let found = matches!(client.call(&[b"GET", &key(rand::random_range(0..keys))]), Answer::Value(_));
         samples.push(Sample { due, took: due.elapsed(), found });
         due += every;
     }
     samples
-}
-
-struct Connection {
-    stream: TcpStream,
-    answers: BufReader<TcpStream>,
-    line: String,
-}
-
-impl Connection {
-    fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { answers: BufReader::new(stream.try_clone().unwrap()), stream, line: String::new() }
-    }
-
-    /// Reads one answer: whether it is a value, or OK.
-    fn answer(&mut self) -> bool {
-        self.line.clear();
-        self.answers.read_line(&mut self.line).unwrap();
-        let Some(length) = self.line.strip_prefix('$') else { return self.line == "+OK\r\n" };
-        let Ok(length) = length.trim_end().parse::<usize>() else { return false };
-        let mut value = vec![0; length + 2];
-        self.answers.read_exact(&mut value).unwrap();
-        true
-    }
-}
-
-fn command(words: &[&[u8]]) -> Vec<u8> {
-    let mut text = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        text.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        text.extend_from_slice(word);
-        text.extend_from_slice(b"\r\n");
-    }
-    text
 }
 
 fn key(number: u64) -> Vec<u8> {
@@ -257,13 +224,15 @@ async fn fill(place: &Place, keys: u64, value: u64) {
     let filler = |number: u64| {
         let address = place.address((number % u64::from(MEMBERS)) as u8 + 1, 3320);
         thread::spawn(move || {
-            let (mut connection, value) = (Connection::open(address), vec![b'v'; value as usize]);
+            let (mut client, value) = (Client::open(address), vec![b'v'; value as usize]);
             let mine: Vec<u64> = (number..keys).step_by(FILLERS as usize).collect();
             for part in mine.chunks(PIPELINE as usize) {
-                let commands: Vec<u8> = part.iter().flat_map(|at| command(&[b"SET", &key(*at), &value])).collect();
-                connection.stream.write_all(&commands).unwrap();
+                for at in part {
+                    client.add(&[b"SET", &key(*at), &value]);
+                }
+                client.send();
                 for _ in part {
-                    assert!(connection.answer(), "SET: {}", connection.line);
+                    assert_eq!(client.answer(), Answer::Line("+OK"));
                 }
             }
         })

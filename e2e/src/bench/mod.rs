@@ -114,14 +114,18 @@ async fn measure(options: &Options, kinds: &[Kind], work: &Work, (core, clients)
     }
     for _ in 0..options.rounds {
         for (_, server, clients, costs) in &mut servers {
-            let before = server.cpu()?;
-            let done = clients.work_for(options.lasting).await?;
-            let took = server.cpu()?.saturating_sub(before);
-            costs.push(took.as_nanos() as f64 / done as f64 / 1_000.0);
+            costs.push(cost(options, clients, || server.cpu()).await?);
         }
     }
     let cells = servers.into_iter().map(|(kind, _, _, costs)| Cell::new(kind, costs)).collect();
     Ok(Row { name: work.name.clone(), unit: CPU, goal: work.goal, curve: work.curve(), cells })
+}
+
+/// Microseconds of CPU for each operation, while clients work for a time.
+async fn cost(options: &Options, clients: &Clients, cpu: impl Fn() -> Result<Duration>) -> Result<f64> {
+    let before = cpu()?;
+    let done = clients.work_for(options.lasting).await?;
+    Ok(cpu()?.saturating_sub(before).as_nanos() as f64 / done as f64 / 1_000.0)
 }
 
 /// Bytes of resident memory for each entry, beside its key and value.

@@ -4,7 +4,7 @@ use super::clients::Clients;
 use super::report::{CPU, Cell, Goal, Row};
 use super::server::{Kind, Server};
 use super::work::{Request, Work};
-use super::{Options, pin};
+use super::{Options, cost, pin};
 use anyhow::Result;
 use nix::unistd::Pid;
 
@@ -21,9 +21,7 @@ pub(super) async fn replication(options: &Options, (core, clients): (usize, usiz
     clients.fill().await?;
     let mut costs = Vec::new();
     for _ in 0..options.rounds {
-        let before = server.cpu_of(1)?;
-        let done = clients.work_for(options.lasting).await?;
-        costs.push(server.cpu_of(1)?.saturating_sub(before).as_nanos() as f64 / done as f64 / 1_000.0);
+        costs.push(cost(options, &clients, || server.cpu_of(1)).await?);
     }
     Ok(row(ROWS[0], 0.3, costs))
 }
@@ -44,9 +42,7 @@ pub(super) async fn forwarding(options: &Options, (core, clients): (usize, usize
     for _ in 0..options.rounds {
         let mut each = Vec::new();
         for clients in &connected {
-            let before = server.cpu()?;
-            let done = clients.work_for(options.lasting).await?;
-            each.push(server.cpu()?.saturating_sub(before).as_nanos() as f64 / done as f64 / 1_000.0);
+            each.push(cost(options, clients, || server.cpu()).await?);
         }
         costs.push(each[1] - each[0]);
     }
