@@ -21,7 +21,7 @@ use mizuya_node::{
         clock::{Clock, Millis},
         cluster::{
             member::{Generation, MemberName, State},
-            membership::{Change, Destination, Membership, Output, Setup},
+            membership::{Change, Destination, Membership, Output},
             message::Message,
             next_table::{Joiner, Known, Wishes, next_table},
             table::{Live, Table},
@@ -194,18 +194,8 @@ impl Cluster {
             .collect();
         let clock = Clock { now: Millis(1_000), wall: 1_800_000_000_000 };
         let configs: Vec<Config> = (0..members).map(|member| config(&names, member, partitions)).collect();
-        let detector = |(seed, config): (usize, &Config)| {
-            let setup = Setup {
-                name: config.identity.name.clone(),
-                generation: config.identity.generation,
-                port: config.identity.peer_port,
-                peers: config.peers.clone(),
-                timing: config.timing,
-                wall: clock.wall,
-                seed: seed as u64,
-            };
-            Membership::new(setup, clock.now)
-        };
+        let detector =
+            |(seed, config): (usize, &Config)| Membership::new(config.detector(clock.wall, seed as u64), clock.now);
         let mut cluster = Self {
             now: clock.now.0,
             detectors: configs.iter().enumerate().map(detector).collect(),

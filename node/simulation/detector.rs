@@ -7,7 +7,7 @@ use mizuya_node::logic::{
     clock::Clock,
     cluster::{
         member::{Generation, MemberName},
-        membership::{Change, Destination, Membership, Output, Setup},
+        membership::{Change, Destination, Membership, Output},
     },
     node::{Config, Effects},
 };
@@ -21,15 +21,7 @@ use crate::{
 
 impl Cluster {
     pub(crate) fn new_membership(&mut self, config: &Config, clock: Clock) -> Box<Membership> {
-        let setup = Setup {
-            name: config.identity.name.clone(),
-            generation: config.identity.generation,
-            port: config.identity.peer_port,
-            peers: config.peers.clone(),
-            timing: config.timing,
-            wall: clock.wall,
-            seed: self.rng.random(),
-        };
+        let setup = config.detector(clock.wall, self.rng.random());
         Box::new(Membership::new(setup, clock.now))
     }
 

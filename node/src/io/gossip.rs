@@ -25,7 +25,7 @@ use crate::logic::{
     clock::Millis,
     cluster::{
         member::MemberName,
-        membership::{Change, Destination, Membership, Output, Setup},
+        membership::{Change, Destination, Membership, Output},
     },
 };
 
@@ -119,16 +119,7 @@ pub async fn run(runtime: Arc<Runtime>, socket: UdpSocket, mut events: mpsc::Rec
 impl Carrier {
     fn new(runtime: Arc<Runtime>, socket: UdpSocket) -> Self {
         let clock = runtime.clock();
-        let config = runtime.node().config();
-        let setup = Setup {
-            name: config.identity.name.clone(),
-            generation: config.identity.generation,
-            port: config.identity.peer_port,
-            peers: config.peers.clone(),
-            timing: config.timing,
-            wall: clock.wall,
-            seed: rand::random(),
-        };
+        let setup = runtime.node().config().detector(clock.wall, rand::random());
         Self {
             seal: Seal::new(runtime.security().gossip()),
             membership: Membership::new(setup, clock.now),

@@ -1,12 +1,20 @@
 //! How much memory this process may use and uses: the container's limit (control groups, version 1 and 2) and the
 //! kernel's figures (`proc(5)`).
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
+
+use super::log::Quiet;
+use crate::logic::{
+    clock::Millis,
+    node::{Headroom, Node},
+};
 
 /// Share of the container's limit that entries may take; the rest is for connections, buffers and the allocator.
 const SHARE_PERCENT: u64 = 70;
 /// What a process may have beside its entries where only their budget is known, at least: a node at rest takes 30 MiB.
 const BESIDE: u64 = 128 << 20;
+/// Between two lines in the log about entries that give way to the process's memory.
+const MEMORY_EVERY: Duration = Duration::from_mins(10);
 /// Budget where no limit is known.
 const FALLBACK: u64 = 1 << 30;
 /// Version 1 writes a huge number where there is no limit.
@@ -21,6 +29,42 @@ pub struct Budget {
     pub warning: Option<String>,
 }
 
+/// Lets the budget of a node's entries follow the memory that the process has.
+pub struct Watch {
+    headroom: Headroom,
+    quiet: Quiet,
+}
+
+impl Watch {
+    /// For a node whose entries may take `max_bytes`.
+    pub fn new(max_bytes: u64) -> Self {
+        Self { headroom: Headroom::new(process_limit(max_bytes), max_bytes), quiet: Quiet::default() }
+    }
+
+    /// Looks what the process has. To be called every 20 ms or so.
+    pub fn look(&mut self, node: &Node, now: Millis) {
+        let mut resident = resident_anonymous();
+        if self.headroom.is_short(resident) {
+            give_back();
+            resident = resident_anonymous();
+        }
+        let (accounted, before) = (node.bytes(), node.budget());
+        let budget = self.headroom.look(resident, accounted);
+        node.set_budget(budget);
+        if budget < before && accounted > budget && self.quiet.may_speak(now, MEMORY_EVERY) {
+            tracing::warn!(
+                process_mib = resident >> 20,
+                limit_mib = self.headroom.limit() >> 20,
+                entries_mib = accounted >> 20,
+                budget_mib = budget >> 20,
+                max_memory_mib = node.config().max_bytes >> 20,
+                "entries are evicted below max_memory because the process nears its memory limit: values of shifting \
+                 sizes leave gaps, or connections hold much; raise the limit of the container, or lower max_memory"
+            );
+        }
+    }
+}
+
 /// Whether this process may take memory in huge pages. They make lookups faster, but the kernel clears one while whoever
 /// touched it first waits: milliseconds where a virtual machine has to get the memory from its host. What was taken in
 /// small pages is joined in the background once huge pages are allowed again (`khugepaged`).
@@ -32,23 +76,26 @@ pub fn take_huge_pages(allowed: bool) {
 
 /// The budget that holds when the settings name none.
 pub fn budget() -> Budget {
-    budget_at(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+    budget_of(own_limit())
 }
 
 /// What this process may have, when entries may take `max_bytes`: the container's limit; without one, what would give
 /// entries that budget, and 128 MiB beside them at least. A budget far below the container's limit does not lower it:
 /// then the container was given room for other things.
 pub fn process_limit(max_bytes: u64) -> u64 {
-    let own = limit(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
-    own.unwrap_or_else(|| implied_limit(max_bytes))
+    own_limit().unwrap_or_else(|| implied_limit(max_bytes))
 }
 
 fn implied_limit(max_bytes: u64) -> u64 {
     (u128::from(max_bytes) * 100 / u128::from(SHARE_PERCENT)).max(u128::from(max_bytes) + u128::from(BESIDE)) as u64
 }
 
-fn budget_at(root: &Path, groups: &str) -> Budget {
-    match limit(root, groups) {
+fn own_limit() -> Option<u64> {
+    limit(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+}
+
+fn budget_of(limit: Option<u64>) -> Budget {
+    match limit {
         Some(limit) => Budget { bytes: limit / 100 * SHARE_PERCENT, warning: None },
         None => Budget {
             bytes: FALLBACK,
@@ -88,14 +135,14 @@ pub fn resident() -> u64 {
 
 /// Bytes of it that only the end of the process or its allocator gives back: neither files nor the program itself. Takes
 /// about 5 µs.
-pub fn resident_anonymous() -> u64 {
+fn resident_anonymous() -> u64 {
     status_line("RssAnon:")
 }
 
 /// The program's allocator gives back what is free: of this thread also what others freed, of the process all that it
 /// keeps for a second. Costs some milliseconds when that is much.
 #[allow(unsafe_code)] // the allocator's own crate offers this as an `extern` function only
-pub fn give_back() {
+fn give_back() {
     // SAFETY: any thread may call this at any time; what is in use stays as it is.
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
@@ -138,7 +185,7 @@ mod tests {
         ];
         for (files, groups, expected) in cases {
             let root = with(&files);
-            let budget = budget_at(root.path(), groups);
+            let budget = budget_of(limit(root.path(), groups));
             assert_eq!(budget.bytes, expected.unwrap_or(FALLBACK), "{files:?}");
             assert_eq!(budget.warning.is_none(), expected.is_some());
         }

@@ -44,7 +44,7 @@ use crate::logic::{
     },
     commands::{self, Context, Done, table},
     keyspace::Partition,
-    node::{Ask, Config, Effects, Headroom, Identity, Level, Mirroring, Node, Notice, Ticket, Turn},
+    node::{Ask, Config, Effects, Identity, Level, Mirroring, Node, Notice, Ticket, Turn},
     resp::{Reply, Straight},
     store::{Discarded, Store},
 };
@@ -60,8 +60,6 @@ const TICKS_A_FIGURE: u64 = 25;
 pub const HEALTHY_WITHIN: Duration = Duration::from_secs(5);
 /// Between two lines in the log about refused callers or datagrams.
 const REFUSALS_EVERY: Duration = Duration::from_secs(10);
-/// Between two lines in the log about entries that give way to the process's memory.
-const MEMORY_EVERY: Duration = Duration::from_mins(10);
 /// How long a stop waits for its tasks before it ends them.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -72,7 +70,8 @@ pub struct Start {
     pub settings: Settings,
     /// Zone for placement; empty when unknown.
     pub zone: String,
-    /// The process has no other purpose: entries make room when it has too much memory, whatever for.
+    /// The process has no other purpose: entries make room when it has too much memory, whatever for, and how it takes
+    /// memory may be changed.
     pub owns_process: bool,
 }
 
@@ -167,6 +166,7 @@ fn load_security(settings: &Settings) -> Result<Security, SecurityError> {
 pub struct Runtime {
     node: Node,
     settings: Settings,
+    owns_process: bool,
     security: Security,
     connections: Connections,
     links: Links,
@@ -179,7 +179,6 @@ pub struct Runtime {
     rejected_datagrams: AtomicU64,
     quiet_callers: Quiet,
     quiet_datagrams: Quiet,
-    quiet_memory: Quiet,
     fatal: watch::Sender<Option<String>>,
     closing: CancellationToken,
     /// The same, for those who ask all the time: a token takes a lock to answer.
@@ -203,12 +202,11 @@ impl Runtime {
         let security = load_security(&settings)?;
         let clock = read_clock().map_err(StartError::Clock)?;
         let node = Node::new(config(&settings, start.zone), clock);
-        let max = node.config().max_bytes;
-        let headroom = start.owns_process.then(|| Headroom::new(memory::process_limit(max), max));
         let (volume, inboxes, recovered) = open_volume(&settings, &node, clock)?;
         let (gossip_events, gossip_inbox) = mpsc::channel(gossip::MAX_EVENTS);
         let runtime = Arc::new(Self {
             node,
+            owns_process: start.owns_process,
             security,
             connections: Connections::default(),
             links: Links::default(),
@@ -221,7 +219,6 @@ impl Runtime {
             rejected_datagrams: AtomicU64::new(0),
             quiet_callers: Quiet::default(),
             quiet_datagrams: Quiet::default(),
-            quiet_memory: Quiet::default(),
             fatal: watch::Sender::new(None),
             closing: CancellationToken::new(),
             is_closing: AtomicBool::new(false),
@@ -234,7 +231,7 @@ impl Runtime {
             volume::start(&runtime, inboxes).map_err(|source| volume_error(&runtime.settings, source))?;
         }
         let mut running = Running { runtime, stop: CancellationToken::new(), tasks: JoinSet::new() };
-        running.spawn_all(listeners, gossip_inbox, headroom);
+        running.spawn_all(listeners, gossip_inbox);
         Ok(running)
     }
 
@@ -317,7 +314,9 @@ impl Runtime {
         }
         if effects.table_changed {
             self.look_whom_to_dial();
-            memory::take_huge_pages(!self.node.is_being_filled());
+            if self.owns_process {
+                memory::take_huge_pages(!self.node.is_being_filled());
+            }
         }
         if let Some(volume) = &self.volume {
             volume.carry_out(effects.persist, effects.erase);
@@ -494,30 +493,8 @@ impl Runtime {
         (self.rejected_callers.load(Ordering::Relaxed), self.rejected_datagrams.load(Ordering::Relaxed))
     }
 
-    /// The budget of entries follows the memory that the process has.
-    fn follow_memory(&self, headroom: &mut Headroom) {
-        let mut resident = memory::resident_anonymous();
-        if headroom.is_short(resident) {
-            memory::give_back();
-            resident = memory::resident_anonymous();
-        }
-        let (accounted, before) = (self.node.bytes(), self.node.budget());
-        let budget = headroom.look(resident, accounted);
-        self.node.set_budget(budget);
-        if budget < before && accounted > budget && self.quiet_memory.may_speak(self.clock().now, MEMORY_EVERY) {
-            tracing::warn!(
-                process_mib = resident >> 20,
-                limit_mib = headroom.limit() >> 20,
-                entries_mib = accounted >> 20,
-                budget_mib = budget >> 20,
-                max_memory_mib = self.node.config().max_bytes >> 20,
-                "entries are evicted below max_memory because the process nears its memory limit: values of shifting \
-                 sizes leave gaps, or connections hold much; raise the limit of the container, or lower max_memory"
-            );
-        }
-    }
-
-    async fn tick(self: Arc<Self>, mut headroom: Option<Headroom>, stop: CancellationToken) {
+    async fn tick(self: Arc<Self>, stop: CancellationToken) {
+        let mut memory = self.owns_process.then(|| memory::Watch::new(self.node.config().max_bytes));
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         for count in 0_u64.. {
@@ -528,8 +505,8 @@ impl Runtime {
             if count % TICKS_A_FIGURE == 0 {
                 self.node.set_usage(self.connections.count(), self.rejected_callers.load(Ordering::Relaxed));
             }
-            if let Some(headroom) = &mut headroom {
-                self.follow_memory(headroom);
+            if let Some(memory) = &mut memory {
+                memory.look(&self.node, self.clock().now);
             }
             self.with_effects(Node::tick);
             self.last_tick.store(self.clock().now.0, Ordering::Relaxed);
@@ -550,9 +527,9 @@ impl Running {
         &self.runtime
     }
 
-    fn spawn_all(&mut self, listeners: Listeners, inbox: mpsc::Receiver<gossip::Event>, headroom: Option<Headroom>) {
+    fn spawn_all(&mut self, listeners: Listeners, inbox: mpsc::Receiver<gossip::Event>) {
         let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
-        self.tasks.spawn(runtime.clone().tick(headroom, stop.clone()));
+        self.tasks.spawn(runtime.clone().tick(stop.clone()));
         let clustered = runtime.settings.mode == Mode::Ha;
         if let Some((streams, datagrams)) = listeners.peer {
             self.spawn_fallible("peer port", peer::server::serve(streams, runtime.clone(), stop.clone()));

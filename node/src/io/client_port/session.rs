@@ -21,7 +21,7 @@ use crate::{
             words_of,
         },
         keyspace::Partition,
-        node::{Ask, Ticket},
+        node::{Ask, Ticket, WORTH_A_LOOK},
         resp::{Place, Protocol, ProtocolError, Reply, Request, RequestParser, Straight},
     },
 };
@@ -36,8 +36,6 @@ const AHEAD: usize = 16;
 const AHEAD_BYTES: usize = 64 << 10;
 /// Words of a list of values that is read at one moment. Longer ones are read partition by partition.
 const MOST_AT_ONCE: usize = 257;
-/// With fewer commands than this it costs more than it brings.
-const WORTH_A_LOOK: usize = 4;
 /// Most bytes of replies that one connection has not taken; then no more requests are taken. Clients that send a long
 /// pipeline before they read count on some room.
 pub const MAX_UNWRITTEN: usize = 8 << 20;

@@ -139,7 +139,7 @@ async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mu
     while let Ok(Some(frame)) = incoming.message().await {
         let mut effects = Effects::default();
         let (clock, random) = (runtime.clock(), rand::random::<u64>());
-        let mut messages = frame.messages.into_iter().filter_map(|message| read(message, name, clock.now)).fuse();
+        let mut messages = frame.messages.into_iter().filter_map(|message| read(message, name, clock.now));
         let mut number = 0;
         loop {
             let next: Vec<Message> = messages.by_ref().take(AHEAD).collect();

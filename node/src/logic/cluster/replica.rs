@@ -33,7 +33,7 @@ use crate::logic::{
     keyspace::Partition,
     node::Origin,
     resp::Reply,
-    store::{Discarded, Op, Store},
+    store::{Op, Store},
 };
 
 /// Most bytes of changes that a primary keeps for copies that have not confirmed them; beyond, writes are refused.
@@ -66,7 +66,6 @@ pub type Due = (Origin, Reply);
 /// One member's part in one partition.
 pub struct Replica {
     partition: Partition,
-    seed: u64,
     /// Entries.
     pub store: Store,
     last: Version,
@@ -83,8 +82,6 @@ pub struct Replica {
     pub moved: (u64, u64),
     /// Figures for the status: commands executed here.
     pub served: Served,
-    /// Entries that are to be freed: whoever calls takes them away.
-    pub discarded: Vec<Discarded>,
 }
 
 /// Commands that were executed. Counted where the lock is held anyway: a count that all threads share costs each of them
@@ -119,7 +116,6 @@ impl Replica {
     pub fn new(partition: Partition, seed: u64) -> Self {
         Self {
             partition,
-            seed,
             store: Store::new(seed),
             last: Version::default(),
             log: VecDeque::new(),
@@ -130,7 +126,6 @@ impl Replica {
             kept: None,
             moved: (0, 0),
             served: Served::default(),
-            discarded: Vec::new(),
         }
     }
 
@@ -179,8 +174,7 @@ impl Replica {
     }
 
     fn start_from(&mut self, version: Version) {
-        let former = std::mem::replace(&mut self.store, Store::new(self.seed));
-        self.discarded.extend(former.discard());
+        self.store.empty();
         self.restart_log(version);
     }
 

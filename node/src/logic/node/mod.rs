@@ -39,13 +39,14 @@ use self::{
 pub use self::{
     headroom::Headroom,
     mirrors::Mirroring,
-    requests::{Ask, Turn},
+    requests::{Ask, Turn, WORTH_A_LOOK},
     volume::{Persist, Recovery},
 };
 use super::{
     clock::{Clock, Millis},
     cluster::{
         member::{Generation, Member, MemberId, MemberName},
+        membership::Setup,
         message::{Forward, Forwarded, Message},
         replica::{CHUNK_BYTES, Due, Replica, Standing},
         table::{Copy, Live, Mark, Table},
@@ -121,7 +122,7 @@ pub struct Effects {
     pub persist: Option<Persist>,
     /// The snapshot is to be removed from the volume (rule S2).
     pub erase: bool,
-    /// Entries of partitions that have gone or begin anew, to be freed little by little.
+    /// Entries that went all at once, to be freed little by little.
     pub discarded: Vec<Discarded>,
 }
 
@@ -178,6 +179,21 @@ pub struct Config {
     pub restore: Option<Restore>,
     /// Whether hot remote keys are mirrored here, and hot keys of this member elsewhere (rule C4).
     pub mirroring: Mirroring,
+}
+
+impl Config {
+    /// What the failure detector of this start needs to know; `wall` in milliseconds.
+    pub fn detector(&self, wall: u64, seed: u64) -> Setup {
+        Setup {
+            name: self.identity.name.clone(),
+            generation: self.identity.generation,
+            port: self.identity.peer_port,
+            peers: self.peers.clone(),
+            timing: self.timing,
+            wall,
+            seed,
+        }
+    }
 }
 
 /// The table in force and this node's place in it.
@@ -527,8 +543,9 @@ impl Node {
     fn counting<T>(&self, replica: &mut Replica, change: impl FnOnce(&mut Replica) -> T) -> T {
         let before = replica.store.bytes();
         let result = change(replica);
-        if !replica.discarded.is_empty() {
-            self.discarded.lock().append(&mut replica.discarded);
+        let discarded = replica.store.take_discarded();
+        if !discarded.is_empty() {
+            self.discarded.lock().extend(discarded);
         }
         let delta = replica.store.bytes() as i64 - before as i64;
         if delta != 0 {

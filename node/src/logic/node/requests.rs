@@ -29,8 +29,8 @@ use crate::logic::{
     store::{Cause, Change, Op},
 };
 
-/// With fewer messages than this, looking ahead costs more than it brings.
-const WORTH_A_LOOK: usize = 4;
+/// With fewer commands or messages than this, looking ahead costs more than it brings.
+pub const WORTH_A_LOOK: usize = 4;
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
 const SWEEP: (usize, usize) = (16, 64);
 

@@ -20,6 +20,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     entry::{MOST_USES, Node, prefetch_all},
+    hash::{WEYL, mix},
     table::{Place, Table},
 };
 
@@ -199,7 +200,7 @@ impl History {
         };
         let Some(number) = number else { return false };
         let (uses, index) = (number >> PLACE_BITS, number & ((1 << PLACE_BITS) - 1));
-        if best.place.is_none() && mixed(random).is_multiple_of(HALVE) {
+        if best.place.is_none() && mix(random).is_multiple_of(HALVE) {
             table.list_mut(list).iter_mut().for_each(|node| node.set_uses(node.uses() / 2));
         }
         if best.place.is_none() || uses < best.uses {
@@ -220,14 +221,9 @@ struct Best {
 
 /// `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
 fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed(*state)
-}
-
-fn mixed(number: u64) -> u64 {
-    let z = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    let number = mix(*state);
+    *state = state.wrapping_add(WEYL);
+    number
 }
 
 #[cfg(test)]

@@ -27,9 +27,12 @@ impl Order {
     }
 }
 
+/// What splitmix64 adds to its state for each number: the golden ratio.
+pub(super) const WEYL: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// The finaliser of splitmix64: each bit of the input reaches each bit of the output.
 pub fn mix(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = seed.wrapping_add(WEYL);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)

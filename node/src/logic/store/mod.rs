@@ -39,7 +39,7 @@ use crate::logic::{
 /// for together.
 const AHEAD: u64 = 1 << 10;
 
-/// What was a partition's store: freed step by step, since many entries at once would hold a core for milliseconds.
+/// Entries that a partition had: freed step by step, since many entries at once would hold a core for milliseconds.
 pub struct Discarded(Table<Node>);
 
 impl Discarded {
@@ -67,6 +67,7 @@ pub struct Store {
     bytes: u64,
     /// Sum of the entries' own.
     digest: u64,
+    discarded: Vec<Discarded>,
 }
 
 impl Tagged for Node {
@@ -76,11 +77,6 @@ impl Tagged for Node {
 }
 
 impl Store {
-    /// Its entries, to be freed. None: there are none.
-    pub fn discard(self) -> Option<Discarded> {
-        Some(Discarded(self.table)).filter(|discarded| discarded.0.len() > 0)
-    }
-
     /// An empty partition. `seed` decides the order of entries and is the same on every member.
     pub fn new(seed: u64) -> Self {
         Self {
@@ -91,7 +87,22 @@ impl Store {
             history: History::default(),
             bytes: 0,
             digest: 0,
+            discarded: Vec::new(),
         }
+    }
+
+    /// Begins anew. Whoever calls takes away what is to be freed.
+    pub fn empty(&mut self) {
+        let former = std::mem::replace(self, Self::new(self.seed));
+        self.discarded = former.discarded;
+        if former.table.len() > 0 {
+            self.discarded.push(Discarded(former.table));
+        }
+    }
+
+    /// Entries that are to be freed.
+    pub fn take_discarded(&mut self) -> Vec<Discarded> {
+        std::mem::take(&mut self.discarded)
     }
 
     /// The entry, unless there is none or its time is over. Counts as a use.
@@ -134,7 +145,7 @@ impl Store {
             }
             Change::Remove { map, key, cause } => self.remove(map, key, *cause),
             Change::Clear { map: Some(map) } => self.clear(map),
-            Change::Clear { map: None } => *self = Self::new(self.seed),
+            Change::Clear { map: None } => self.empty(),
         }
     }
 

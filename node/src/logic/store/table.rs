@@ -174,8 +174,8 @@ impl<T: Tagged> Table<T> {
         while left > 0 {
             let Some(list) = self.lists.pop() else { break };
             left = left.saturating_sub(list.len().max(1));
+            self.len -= list.len();
         }
-        self.len = if self.lists.is_empty() { 0 } else { self.len };
     }
 
     /// Items from this hash on, in order. `hash_of` tells any item's hash.

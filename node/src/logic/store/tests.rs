@@ -208,12 +208,15 @@ proptest! {
 
 #[test]
 fn what_is_discarded_is_freed_step_by_step() {
-    assert!(Store::new(7).discard().is_none());
     let mut store = Store::new(7);
+    store.empty();
+    assert!(store.take_discarded().is_empty());
     for number in 0..10_000_u64 {
         store.apply(&put("m", &number.to_string(), "v", None), version(number + 1));
     }
-    let mut discarded = store.discard().expect("entries");
+    store.apply(&Op::Clear { map: None }, version(10_001));
+    assert!(store.is_empty());
+    let mut discarded = store.take_discarded().pop().expect("entries");
     let steps = std::iter::from_fn(|| discarded.free(100).then_some(())).count();
     // Lists go as wholes.
     assert!((50..=100).contains(&steps), "{steps}");

@@ -7,9 +7,9 @@
 mod records;
 mod table;
 
-pub(in crate::io) use self::table::{table_in, table_out};
 use std::sync::Arc;
 
+pub(in crate::io) use self::table::{table_in, table_out};
 use mizuya_wire::peer as wire;
 use wire::message::Kind;
 
