@@ -37,7 +37,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const WINDOW_BYTES: u32 = 4 << 20;
 
 /// Between two looks at whether existing entries may go on.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(5);
 
 /// Who sleeps longer than it wanted by this much has waited for a core. Timers tick every millisecond.
 const LATE: Duration = Duration::from_millis(2);

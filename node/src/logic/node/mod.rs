@@ -398,7 +398,7 @@ impl Node {
     }
 
     /// Whether existing entries for a peer wait until their pace allows them. Then [`Node::take_messages`] is to be asked
-    /// every 2 ms or so: a pace gives what it has for a moment and forgets what was not taken.
+    /// every 5 ms or so: a pace gives what it has for a moment and forgets what was not taken.
     pub fn builds_for(&self, peer: &MemberName) -> bool {
         self.outbox(peer).builds()
     }

@@ -15,9 +15,9 @@ const BEGIN: i64 = 8 << 20;
 const SLOWEST: i64 = 4 << 20;
 const FASTEST: i64 = 32 << 20;
 /// What a tick without hindrance adds to the rate.
-const STEP: i64 = 256 << 10;
+const STEP: i64 = 64 << 10;
 /// Milliseconds of the rate that may be sent at once. So short, because commands wait while a core builds or applies chunks.
-const BURST: i64 = 4;
+const BURST: i64 = 6;
 /// Bytes under way without an answer on a stream without delay; one with delay gets what its rate sends in that time.
 const WINDOW: usize = 128 << 10;
 /// And at most.

@@ -74,6 +74,10 @@ impl Tagged for Node {
     fn tag(&self) -> u16 {
         Self::tag(self)
     }
+
+    fn prefetch(&self) {
+        self.prefetch_head();
+    }
 }
 
 impl Store {
