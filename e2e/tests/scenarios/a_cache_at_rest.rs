@@ -82,13 +82,16 @@ fn a_cache_whose_children_are_edited_gets_its_own_fields_back_and_leaves_the_oth
     });
 }
 
-/// A cache that is ready and whose status has its figures, so that nothing is left to say.
+/// A cache that is ready, whose status has its figures and whose last event was said, so that nothing is left to say.
 async fn settled(scenario: &Scenario) -> Result<Cache> {
     let cache = scenario.cache("resting");
     cache.apply(&json!({})).await?;
     cache.ready(READY_LIMIT).await?;
     let figures = |object: &DynamicObject| object.data.pointer("/status/figures").map(drop);
     cache.wait_for("figures in its status", Duration::from_secs(90), figures).await?;
+    // The operator says it after the status that it tells of.
+    let said = async || Ok(scenario.events("Ready").await?.pop());
+    wait::by_asking("the event Ready", UNDONE_LIMIT, said).await?;
     Ok(cache)
 }
 
