@@ -2,11 +2,13 @@
 
 use super::bed::{Testbed, run, workspace};
 use super::cache::Cache;
-use super::operator;
+use super::{operator, wait};
 use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
+use kube::runtime::watcher;
 use serde_json::json;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -92,13 +94,21 @@ impl Scenario {
         println!("[{} {:.1} s] {text}", self.namespace, self.start.elapsed().as_secs_f64());
     }
 
-    /// The messages of the namespace's events with this reason.
-    pub async fn events(&self, reason: &str) -> Result<Vec<String>> {
-        let events: Api<k8s_openapi::api::events::v1::Event> =
-            Api::namespaced(self.bed.client.clone(), &self.namespace);
-        let found = events.list(&kube::api::ListParams::default()).await?;
-        let wanted = found.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
-        Ok(wanted.filter_map(|event| event.note).collect())
+    /// Waits for an event of a cache, as `reason: message`.
+    pub async fn event(&self, limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let events: Api<Event> = Api::namespaced(self.bed.client.clone(), &self.namespace);
+        let found = wait::for_objects("an event", limit, events, watcher::Config::default(), |events| {
+            let ours = events
+                .values()
+                .filter(|event| event.regarding.as_ref().and_then(|of| of.kind.as_deref()) == Some("CacheCluster"));
+            let texts = ours.map(|event| {
+                format!("{}: {}", event.reason.clone().unwrap_or_default(), event.note.clone().unwrap_or_default())
+            });
+            Ok(texts.into_iter().find(|text| wanted(text)))
+        })
+        .await?;
+        self.say(format!("event: {found}"));
+        Ok(())
     }
 
     /// Writes objects, events and logs to a file and returns its name in a sentence.

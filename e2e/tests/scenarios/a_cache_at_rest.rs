@@ -90,8 +90,7 @@ async fn settled(scenario: &Scenario) -> Result<Cache> {
     let figures = |object: &DynamicObject| object.data.pointer("/status/figures").map(drop);
     cache.wait_for("figures in its status", Duration::from_secs(90), figures).await?;
     // The operator says it after the status that it tells of.
-    let said = async || Ok(scenario.events("Ready").await?.pop());
-    wait::by_asking("the event Ready", UNDONE_LIMIT, said).await?;
+    scenario.event(READY_LIMIT, |event| event.starts_with("Ready: ")).await?;
     Ok(cache)
 }
 

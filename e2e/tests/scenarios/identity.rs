@@ -4,10 +4,9 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::runtime::watcher::Config;
 use mizuya_e2e::testbed::cache::{READY_LIMIT, condition};
 use mizuya_e2e::testbed::nodes::{self, Caller};
-use mizuya_e2e::testbed::{Cache, Scenario, scenario, wait};
+use mizuya_e2e::testbed::{Cache, scenario};
 use mizuya_wire::admin::StatusRequest;
 use serde_json::json;
 use std::time::Duration;
@@ -68,7 +67,7 @@ fn identity_is_asked_for_at_the_admin_port() {
         let refused = stranger.status(StatusRequest {}).await.err().context("a stranger got an answer")?;
         ensure!(refused.code() == tonic::Code::PermissionDenied, "a stranger got {refused:?}");
         scenario.say(format!("a caller without a certificate: {}", refused.message()));
-        event(scenario, |event| event.contains("certificate")).await
+        scenario.event(LIMIT, |event| event.contains("certificate")).await
     });
 }
 
@@ -100,7 +99,7 @@ fn misfit(name: &str, cause: &str, spoil: impl FnOnce(&mut serde_yaml_ng::Value)
             })
             .await?;
         scenario.say(message);
-        event(scenario, |event| event.contains(cause)).await
+        scenario.event(LIMIT, |event| event.contains(cause)).await
     });
 }
 
@@ -115,23 +114,5 @@ async fn restart_with(cache: &Cache, pod: &str, spoil: impl FnOnce(&mut serde_ya
     maps.patch(&name, &PatchParams::default(), &Patch::Merge(edit)).await?;
     let pods: Api<Pod> = cache.api();
     pods.delete(pod, &DeleteParams::default()).await?;
-    Ok(())
-}
-
-/// Waits for an event of the cache.
-async fn event(scenario: &Scenario, wanted: impl Fn(&str) -> bool) -> Result<()> {
-    let events: Api<k8s_openapi::api::events::v1::Event> =
-        Api::namespaced(scenario.bed.client.clone(), &scenario.namespace);
-    let found = wait::for_objects("an event", LIMIT, events, Config::default(), |events| {
-        let ours = events
-            .values()
-            .filter(|event| event.regarding.as_ref().and_then(|of| of.kind.as_deref()) == Some("CacheCluster"));
-        let texts = ours.map(|event| {
-            format!("{}: {}", event.reason.clone().unwrap_or_default(), event.note.clone().unwrap_or_default())
-        });
-        Ok(texts.into_iter().find(|text| wanted(text)))
-    })
-    .await?;
-    scenario.say(format!("event: {found}"));
     Ok(())
 }

@@ -22,7 +22,7 @@ use tonic::{Code, Request, Status, transport::Endpoint};
 use super::{FRAME_BYTES, GENERATION_KEY, Link, MAX_FRAME_BYTES, MEMBER_KEY, convert};
 use crate::{
     io::{gossip, runtime::Runtime},
-    logic::cluster::member::MemberName,
+    logic::{cluster::member::MemberName, node::ASK_EVERY},
 };
 
 /// Between two looks at whom to speak to, when nothing says that it changed.
@@ -35,9 +35,6 @@ const OWN_ADDRESS: Duration = Duration::from_mins(1);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Windows of HTTP/2: how much may be on its way without an answer.
 const WINDOW_BYTES: u32 = 4 << 20;
-
-/// Between two looks at whether existing entries may go on.
-const PACE: Duration = Duration::from_millis(5);
 
 /// Who sleeps longer than it wanted by this much has waited for a core. Timers tick every millisecond.
 const LATE: Duration = Duration::from_millis(2);
@@ -242,8 +239,8 @@ fn frames(
                         yield_now().await;
                     }
                 }
-                () = time::sleep(PACE), if runtime.node().builds_for(&name) => {
-                    if asleep.elapsed() > PACE + LATE {
+                () = time::sleep(ASK_EVERY), if runtime.node().builds_for(&name) => {
+                    if asleep.elapsed() > ASK_EVERY + LATE {
                         runtime.node().sends_late(&name);
                     }
                 }

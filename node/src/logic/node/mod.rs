@@ -39,6 +39,7 @@ use self::{
 pub use self::{
     headroom::Headroom,
     mirrors::Mirroring,
+    pacing::ASK_EVERY,
     requests::{Ask, Turn, WORTH_A_LOOK},
     volume::{Persist, Recovery},
 };
@@ -398,7 +399,7 @@ impl Node {
     }
 
     /// Whether existing entries for a peer wait until their pace allows them. Then [`Node::take_messages`] is to be asked
-    /// every 5 ms or so: a pace gives what it has for a moment and forgets what was not taken.
+    /// every [`ASK_EVERY`]: a pace gives what it has for a moment and forgets what was not taken.
     pub fn builds_for(&self, peer: &MemberName) -> bool {
         self.outbox(peer).builds()
     }

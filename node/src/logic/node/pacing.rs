@@ -16,8 +16,10 @@ const SLOWEST: i64 = 4 << 20;
 const FASTEST: i64 = 32 << 20;
 /// What a tick without hindrance adds to the rate.
 const STEP: i64 = 64 << 10;
-/// Milliseconds of the rate that may be sent at once. So short, because commands wait while a core builds or applies chunks.
-const BURST: i64 = 6;
+/// Between two looks at whether chunks may go. So short, because commands wait while a core builds or applies what goes at once.
+pub const ASK_EVERY: Duration = Duration::from_millis(5);
+/// Milliseconds of the rate that may be sent at once: what comes in between two looks, and how late a timer may be.
+const BURST: i64 = ASK_EVERY.as_millis() as i64 + 1;
 /// Bytes under way without an answer on a stream without delay; one with delay gets what its rate sends in that time.
 const WINDOW: usize = 128 << 10;
 /// And at most.

@@ -75,8 +75,8 @@ impl Tagged for Node {
         Self::tag(self)
     }
 
-    fn prefetch(&self) {
-        self.prefetch_head();
+    fn prefetch_head(&self) {
+        Self::prefetch_head(self);
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) trait Tagged {
     fn tag(&self) -> u16;
 
     /// Asks for what tells its whole hash, and for what dropping it reads.
-    fn prefetch(&self) {}
+    fn prefetch_head(&self) {}
 }
 
 /// Where an item stands until the table's next change.
@@ -176,7 +176,7 @@ impl<T: Tagged> Table<T> {
         let mut left = items;
         while left > 0 {
             let Some(list) = self.lists.pop() else { break };
-            list.iter().for_each(T::prefetch);
+            list.iter().for_each(T::prefetch_head);
             left = left.saturating_sub(list.len().max(1));
             self.len -= list.len();
         }
@@ -190,7 +190,7 @@ impl<T: Tagged> Table<T> {
             let list = self.list_of(at);
             let unit = 1 << (HASH_BITS - self.bits_of(list));
             next = Some((at / unit + 1) * unit).filter(|next| next >> HASH_BITS == 0);
-            self.lists[list].iter().for_each(T::prefetch);
+            self.lists[list].iter().for_each(T::prefetch_head);
             let mut items: Vec<_> = self.lists[list].iter().map(|item| (hash_of(item), item)).collect();
             items.retain(|(hash, _)| *hash >= at);
             items.sort_by_key(|(hash, _)| *hash);
@@ -202,7 +202,7 @@ impl<T: Tagged> Table<T> {
     fn split(&mut self, hash_of: impl Fn(&T) -> u64) {
         let bit = 1 << (HASH_BITS - 1 - self.bits);
         let both = std::mem::take(&mut self.lists[self.split]);
-        both.iter().for_each(T::prefetch);
+        both.iter().for_each(T::prefetch_head);
         let (high, low): (Vec<T>, Vec<T>) = both.into_iter().partition(|item| hash_of(item) & bit != 0);
         self.lists[self.split] = low;
         if self.lists.len() == self.lists.capacity() {
