@@ -15,6 +15,9 @@ const SHARE_PERCENT: u64 = 70;
 const BESIDE: u64 = 128 << 20;
 /// Between two lines in the log about entries that give way to the process's memory.
 const MEMORY_EVERY: Duration = Duration::from_mins(10);
+/// The allocator's option `generic_collect`: its number, which its crate does not name, what it is at first, and what it
+/// may be at most. So many of its slower calls pass between two looks of a thread at every page that it holds.
+const GENERIC_COLLECT: (libmimalloc_sys::mi_option_t, i64, i64) = (34, 10_000, 1_000_000);
 /// Budget where no limit is known.
 const FALLBACK: u64 = 1 << 30;
 /// Version 1 writes a huge number where there is no limit.
@@ -71,6 +74,21 @@ impl Watch {
 pub fn take_huge_pages(allowed: bool) {
     if let Err(error) = nix::sys::prctl::set_thp_disable(!allowed) {
         tracing::debug!(%error, "huge pages stay as they are");
+    }
+}
+
+/// Lets the allocator look through all pages of a thread rarely: with a gigabyte of entries one such look holds up
+/// whoever made the call for several milliseconds, and the default is one in 10,000 slower calls. What is freed by the
+/// thread that owns it, or in a page that was full, comes back without it. The option `MIMALLOC_GENERIC_COLLECT` of the
+/// environment goes first. For a process of its own, before its work begins.
+#[allow(unsafe_code)] // as for `give_back`
+pub fn look_through_rarely() {
+    let (option, at_first, rarely) = GENERIC_COLLECT;
+    // SAFETY: both calls only read and write one word of the allocator's options.
+    unsafe {
+        if libmimalloc_sys::mi_option_get(option) == at_first {
+            libmimalloc_sys::mi_option_set(option, rarely);
+        }
     }
 }
 
@@ -141,7 +159,7 @@ fn resident_anonymous() -> u64 {
 
 /// The program's allocator gives back what is free: of this thread also what others freed, of the process all that it
 /// keeps for a second. Costs some milliseconds when that is much.
-#[allow(unsafe_code)] // the allocator's own crate offers this as an `extern` function only
+#[allow(unsafe_code)] // the allocator's own crate offers it as an `extern` function only
 fn give_back() {
     // SAFETY: any thread may call this at any time; what is in use stays as it is.
     unsafe { libmimalloc_sys::mi_collect(true) };
@@ -191,6 +209,16 @@ mod tests {
         }
         assert!(resident() > resident_anonymous());
         assert!(resident_anonymous() > 0);
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn the_allocator_has_the_option_under_this_number() {
+        let (option, at_first, rarely) = GENERIC_COLLECT;
+        let get = || unsafe { libmimalloc_sys::mi_option_get(option) };
+        assert_eq!(get(), at_first);
+        look_through_rarely();
+        assert_eq!(get(), rarely);
     }
 
     #[test]

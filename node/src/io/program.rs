@@ -6,7 +6,7 @@ use mizuya_wire::settings::Settings;
 
 use super::{
     arguments::{self, Arguments, Command, Effective, Run},
-    log, own_address,
+    log, memory, own_address,
     runtime::{Listeners, Running, Runtime, Start},
     security,
     shutdown::{self, End, Signals},
@@ -54,6 +54,7 @@ fn node(run: &Run) -> anyhow::Result<ExitCode> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    memory::look_through_rarely();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let end = runtime.block_on(async {
         let mut signals = Signals::listen()?;

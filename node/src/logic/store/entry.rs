@@ -13,7 +13,7 @@
 //! The part in brackets is there for values from [`OUTSIDE_FROM`] on, which stand in a block of their own that is
 //! shared with replies.
 //!
-//! This is the only `unsafe` code of this crate, but for one call of the allocator (`io/memory.rs`). It rests on four
+//! This is the only `unsafe` code of this crate, but for three calls of the allocator (`io/memory.rs`). It rests on four
 //! statements, which the blocks below name:
 //! 1. a `Node` made by [`Node::new`] owns a block of `size` bytes, aligned to [`ALIGN`], all of them written;
 //! 2. its address needs 48 bits, as every address does that the supported systems give to a process unasked;
