@@ -98,13 +98,14 @@ async fn main() {
         runs.push(run);
         until(&place, "whole again", |status| whole(status, MEMBERS)).await;
     }
-    let (quiet, moving) = (median(&runs, |run| run.quiet), median(&runs, |run| run.moving));
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let (quiet, moving) = (median(&runs, |run| micros(run.quiet)), median(&runs, |run| micros(run.moving)));
     println!(
-        "P99 of reads, medians of {} runs: quiet {} us, moving {} us, ratio {:.2}",
+        "P99 of reads, medians of {} runs: quiet {quiet:.0} us, moving {moving:.0} us, ratio {:.2}; the median of the \
+         runs' own ratios {:.2}",
         runs.len(),
-        quiet.as_micros(),
-        moving.as_micros(),
-        moving.as_secs_f64() / quiet.as_secs_f64()
+        moving / quiet,
+        median(&runs, |run| micros(run.moving) / micros(run.quiet))
     );
 }
 
@@ -278,8 +279,8 @@ fn has_its_share(place: &Place, status: &StatusReply) -> bool {
     status.members.iter().any(|member| member.name == name && member.primaries + member.backups >= share)
 }
 
-fn median(runs: &[Run], of: impl Fn(&Run) -> Duration) -> Duration {
-    let mut all: Vec<Duration> = runs.iter().map(of).collect();
-    all.sort();
+fn median(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {
+    let mut all: Vec<f64> = runs.iter().map(of).collect();
+    all.sort_by(f64::total_cmp);
     all[all.len() / 2]
 }

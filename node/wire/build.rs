@@ -6,6 +6,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // Messages are as large as their largest kind and move often: the rare kinds that are large go on the heap.
+    let large = ["hello", "welcome", "heartbeat", "promise", "propose", "in_force"];
+    let build = large
+        .iter()
+        .fold(tonic_prost_build::configure(), |build, kind| build.boxed(format!("mizuya.peer.v1.Message.kind.{kind}")));
+    build.bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

@@ -17,7 +17,7 @@ use mizuya_wire::{
         peer_server::{Peer, PeerServer},
     },
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, task::yield_now};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -140,12 +140,13 @@ async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mu
         let mut effects = Effects::default();
         let (clock, random) = (runtime.clock(), rand::random::<u64>());
         let mut messages = frame.messages.into_iter().filter_map(|message| read(message, name, clock.now));
-        let mut number = 0;
+        let (mut number, mut chunk) = (0, false);
         loop {
             let next: Vec<Message> = messages.by_ref().take(AHEAD).collect();
             if next.is_empty() {
                 break;
             }
+            chunk |= next.iter().any(|message| matches!(message, Message::Chunk(_)));
             runtime.node().look_ahead_for(&next);
             for message in next {
                 number += 1;
@@ -159,6 +160,9 @@ async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mu
         }
         for datagram in frame.datagrams {
             runtime.gossip(gossip::Event::Relayed(datagram));
+        }
+        if chunk {
+            yield_now().await;
         }
     }
 }

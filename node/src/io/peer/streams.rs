@@ -11,7 +11,6 @@ use mizuya_wire::{
     peer::{Frame, peer_client::PeerClient},
     settings::Timing,
 };
-use prost::Message as _;
 use tokio::{
     task::{JoinSet, yield_now},
     time,
@@ -214,6 +213,10 @@ fn frames(
     session: u64,
 ) -> impl Stream<Item = Frame> + Send + 'static {
     stream::unfold((runtime, name, link), move |(runtime, name, link)| async move {
+        // What else is ready has its turn between two chunks.
+        if runtime.node().builds_for(&name) {
+            yield_now().await;
+        }
         loop {
             match link.session.load(Ordering::Acquire) {
                 present if present == session => {
@@ -252,16 +255,16 @@ fn frames(
 fn next_frame(runtime: &Runtime, name: &MemberName, link: &Link) -> Frame {
     let clock = runtime.clock();
     let messages = runtime.node().take_messages(name, FRAME_BYTES, clock);
-    let messages = messages.into_iter().map(|message| convert::to_wire(message, clock.now));
-    let fits = |message: &mizuya_wire::peer::Message| {
-        let bytes = message.encoded_len();
-        let fits = bytes < MAX_FRAME_BYTES - FRAME_BYTES;
-        if !fits {
+    let mut frame = Frame { messages: Vec::with_capacity(messages.len()), datagrams: link.take_datagrams() };
+    for message in messages {
+        let bytes = message.weight();
+        if bytes < MAX_FRAME_BYTES - FRAME_BYTES {
+            frame.messages.push(convert::to_wire(message, clock.now));
+        } else {
             tracing::error!(peer = %name, bytes, "a message is too large for a frame and is dropped");
         }
-        fits
-    };
-    Frame { messages: messages.filter(fits).collect(), datagrams: link.take_datagrams() }
+    }
+    frame
 }
 
 fn status_text(status: &Status) -> String {

@@ -281,7 +281,7 @@ impl Node {
         let hello = self.hello(&control);
         control.next_hello = control.next_hello.min(clock.now);
         drop(control);
-        self.send(peer, Message::Hello(hello), effects);
+        self.send(peer, Message::Hello(Box::new(hello)), effects);
     }
 
     pub(super) fn receive_control(
@@ -332,11 +332,11 @@ impl Node {
         effects: &mut Effects,
     ) {
         match message {
-            Message::Hello(hello) => self.hello_from(control, from, hello, clock, effects),
-            Message::Welcome(hello) => Self::welcome_from(control, from, hello, clock),
+            Message::Hello(hello) => self.hello_from(control, from, *hello, clock, effects),
+            Message::Welcome(hello) => Self::welcome_from(control, from, *hello, clock),
             Message::Refused(refusal) => Self::refused(control, from, (&refusal, None), clock, effects),
             Message::Heartbeat { sent, taken, in_force, totals } => {
-                control.pulses.heartbeat(from, generation, clock.now, (taken, in_force), totals);
+                control.pulses.heartbeat(from, generation, clock.now, (taken, in_force), *totals);
                 self.answer_heartbeat(control, (from, generation), (sent, in_force), clock, effects);
             }
             Message::HeartbeatAck { sent, confirms } => {
@@ -373,7 +373,7 @@ impl Node {
         }
         control.refusals.remove(from);
         control.hears(from, hello, clock.now);
-        self.send(from, Message::Welcome(own), effects);
+        self.send(from, Message::Welcome(Box::new(own)), effects);
     }
 
     fn welcome_from(control: &mut Control, from: &MemberName, hello: Hello, clock: Clock) {
@@ -480,7 +480,7 @@ impl Node {
         let hello = self.hello(control);
         let peers: Vec<MemberName> = self.outboxes.read().keys().cloned().collect();
         for peer in peers {
-            self.send(&peer, Message::Hello(hello.clone()), effects);
+            self.send(&peer, Message::Hello(Box::new(hello.clone())), effects);
         }
     }
 
@@ -491,9 +491,10 @@ impl Node {
         let Some(table) = control.voter.in_force().cloned() else { return };
         control.next_heartbeat = clock.now + self.config.timing.heartbeat;
         let taken = control.voter.taken().map(|table| table.epoch).unwrap_or_default();
-        let totals = self.totals();
+        let totals = Box::new(self.totals());
         for member in table.members.iter().filter(|member| member.name != *self.name()) {
-            let message = Message::Heartbeat { sent: clock.now.0, taken, in_force: table.epoch, totals };
+            let message =
+                Message::Heartbeat { sent: clock.now.0, taken, in_force: table.epoch, totals: totals.clone() };
             self.send(&member.name, message, effects);
         }
     }

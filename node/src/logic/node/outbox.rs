@@ -5,14 +5,12 @@ use std::collections::{BTreeSet, VecDeque};
 use parking_lot::Mutex;
 
 use super::{Millis, pacing::Pace};
-use crate::logic::{
-    cluster::message::{Forwarded, Message},
-    keyspace::Partition,
-    store::Op,
-};
+use crate::logic::{cluster::message::Message, keyspace::Partition};
 
 /// Most messages that wait for one peer, changes of partitions not counted: those wait in the partitions.
 pub(super) const MAX_WAITING: usize = 65_536;
+/// Room for so many messages is made at once when they are taken.
+const TAKEN: usize = 1024;
 /// Bytes that a primary frees when one of its copies says that it is over its budget.
 pub(super) const PRESSURE_BYTES: u64 = 64 << 10;
 
@@ -119,32 +117,12 @@ impl Outbox {
 
     pub(super) fn take(&self, max_bytes: usize) -> (Vec<Message>, usize) {
         let mut inner = self.inner.lock();
-        let (mut messages, mut bytes) = (Vec::new(), 0);
+        let (mut messages, mut bytes) = (Vec::with_capacity(inner.messages.len().min(TAKEN)), 0);
         while bytes < max_bytes {
             let Some(message) = inner.messages.pop_front() else { break };
-            bytes += weight(&message);
+            bytes += message.weight();
             messages.push(message);
         }
         (messages, bytes)
     }
-}
-
-/// About how many bytes a message takes in a frame.
-pub(super) fn weight(message: &Message) -> usize {
-    const FIXED: usize = 48;
-    let op = |op: &Op| match op {
-        Op::Put { map, key, value, .. } => FIXED + map.len() + key.len() + value.len(),
-        Op::Remove { map, key, .. } => FIXED + map.len() + key.len(),
-        Op::Clear { .. } => FIXED,
-    };
-    FIXED
-        + match message {
-            Message::Append(append) => append.records.iter().map(|record| op(&record.op)).sum(),
-            Message::Chunk(chunk) => chunk.entries.iter().map(|record| op(&record.op)).sum(),
-            Message::Digests(digests) => digests.ranges.len() * 20,
-            Message::Forward(forward) => forward.words.iter().map(|word| 4 + word.len()).sum(),
-            Message::Forwarded { outcome: Forwarded::Reply { bytes, .. }, .. } => bytes.len(),
-            Message::Propose(table) | Message::InForce { table, .. } => table.partitions.len() * 24,
-            _ => 0,
-        }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::Guard;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::logic::{
     cluster::{
-        message::{Append, Message},
+        message::{Append, Forward, Message},
         replica::{HOLD, Standing, not_begun},
     },
     commands::{
@@ -25,12 +25,14 @@ use crate::logic::{
         table::{self, Command},
         words_of,
     },
-    resp::Straight,
+    resp::{Protocol, Straight},
     store::{Cause, Change, Op},
 };
 
 /// With fewer commands or messages than this, looking ahead costs more than it brings.
 pub const WORTH_A_LOOK: usize = 4;
+/// Room that is made for a reply that goes back to another member; longer ones make their own.
+const SMALL_REPLY: usize = 256;
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
 const SWEEP: (usize, usize) = (16, 64);
 
@@ -182,12 +184,20 @@ impl Node {
             Message::Append(Append { partition, records, .. }) => Some((*partition, records)),
             _ => None,
         });
-        self.prefetch(appends.flat_map(|(partition, records)| {
+        let changed = appends.flat_map(|(partition, records)| {
             records.iter().filter_map(move |record| match &record.op {
                 Op::Put { map, key, .. } | Op::Remove { map, key, .. } => Some((partition, &map[..], &key[..])),
                 Op::Clear { .. } => None,
             })
-        }));
+        });
+        // Most commands name one key of the default map, in their second word; a wrong guess costs little.
+        let asked = messages.iter().filter_map(|message| match message {
+            Message::Forward(Forward { partition, words, .. }) if partition.index() < self.replicas.len() => {
+                Some((*partition, &self.default_map[..], &words.get(1)?[..]))
+            }
+            _ => None,
+        });
+        self.prefetch(changed.chain(asked));
     }
 
     fn prefetch<'a>(&self, keys: impl Iterator<Item = (Partition, &'a [u8], &'a [u8])>) {
@@ -297,7 +307,11 @@ impl Node {
         if self.waiting.is_away(*partition) && matches!(origin, Origin::Client(_)) {
             return Err(waiting);
         }
-        match self.execute_kept((origin, *partition, words), *deadline, moment, effects) {
+        let mut written = BytesMut::new();
+        match self.execute_kept((origin, *partition, words), *deadline, moment, &mut written, effects) {
+            Execution::Answered(Reply::Written, mirror) => {
+                self.reply_written(waiting.request.origin, written.freeze(), mirror, effects);
+            }
             Execution::Answered(reply, mirror) => self.reply_for(waiting.request.origin, reply, mirror, effects),
             Execution::Pending => {}
             Execution::Waits(deadline) => return Err(Waiting { deadline, ..waiting }),
@@ -305,19 +319,25 @@ impl Node {
         Ok(())
     }
 
-    /// As [`Node::execute_here`], for words that may come from another member.
+    /// As [`Node::execute_here`], for words that may come from another member: then a value may be `written` as it goes back.
     fn execute_kept(
         &self,
         (origin, partition, words): (&Origin, Partition, &[Bytes]),
         deadline: Millis,
         moment: Moment,
+        written: &mut BytesMut,
         effects: &mut Effects,
     ) -> Execution {
         let words = &words_of(words);
         match table::command(words) {
             Ok(command) => {
                 let ask = Ask { command, partition, words, settled: false };
-                self.execute_here(origin, ask, deadline, moment, None, effects)
+                let goes_back = command.access == Access::Read && matches!(origin, Origin::Peer { .. });
+                let straight = goes_back.then(|| {
+                    written.reserve(SMALL_REPLY);
+                    Straight { sink: written, protocol: Protocol::Resp3 }
+                });
+                self.execute_here(origin, ask, deadline, moment, straight, effects)
             }
             Err(error) => Execution::Answered(error, 0),
         }

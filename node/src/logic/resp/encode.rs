@@ -81,6 +81,9 @@ impl Reply {
 
     /// The reply for another member: RESP3, but for `*-1`. [`Reply::from_resp3`] is the reverse.
     pub fn to_resp3(&self) -> Bytes {
+        if *self == Self::OK {
+            return Bytes::from_static(b"+OK\r\n");
+        }
         let mut out = BytesMut::with_capacity(self.size_hint());
         write(self, Form::Peer, &mut out);
         out.freeze()

@@ -38,32 +38,32 @@ pub enum Malformed {
 /// A message as it goes on the wire at `now`.
 pub fn to_wire(message: Message, now: Millis) -> wire::Message {
     let kind = match message {
-        Message::Hello(hello) => Kind::Hello(hello_out(hello)),
-        Message::Welcome(hello) => Kind::Welcome(hello_out(hello)),
+        Message::Hello(hello) => Kind::Hello(Box::new(hello_out(*hello))),
+        Message::Welcome(hello) => Kind::Welcome(Box::new(hello_out(*hello))),
         Message::Refused(Refusal { code, message }) => Kind::Refused(wire::Refusal { code, message }),
-        Message::Heartbeat { sent, taken, in_force, totals } => Kind::Heartbeat(wire::Heartbeat {
+        Message::Heartbeat { sent, taken, in_force, totals } => Kind::Heartbeat(Box::new(wire::Heartbeat {
             sent,
             taken: Some(epoch_out(taken)),
             in_force: Some(epoch_out(in_force)),
-            totals: Some(totals_out(totals)),
-        }),
+            totals: Some(totals_out(*totals)),
+        })),
         Message::HeartbeatAck { sent, confirms } => Kind::HeartbeatAck(wire::HeartbeatAck { sent, confirms }),
         Message::Prepare(epoch) => Kind::Prepare(epoch_out(epoch)),
-        Message::Promise { asked, promised, taken } => Kind::Promise(wire::Promise {
+        Message::Promise { asked, promised, taken } => Kind::Promise(Box::new(wire::Promise {
             asked: Some(epoch_out(asked)),
             promised: Some(epoch_out(promised)),
             taken: taken.map(|table| table::table_out(&table)),
-        }),
-        Message::Propose(table) => Kind::Propose(table::table_out(&table)),
+        })),
+        Message::Propose(table) => Kind::Propose(Box::new(table::table_out(&table))),
         Message::Taken { epoch, promised, handed_over } => Kind::Taken(wire::Taken {
             epoch: Some(epoch_out(epoch)),
             promised: Some(epoch_out(promised)),
             handed_over: handed_over_out(handed_over),
         }),
-        Message::InForce { table, handed_over } => Kind::InForce(wire::InForce {
+        Message::InForce { table, handed_over } => Kind::InForce(Box::new(wire::InForce {
             table: Some(table::table_out(&table)),
             handed_over: handed_over_out(handed_over),
-        }),
+        })),
         Message::TableWanted => Kind::TableWanted(wire::TableWanted {}),
         Message::Request(change) => Kind::Request(table::change_out(change)),
         Message::Append(append) => Kind::Append(records::append_out(append, now)),
@@ -80,14 +80,14 @@ pub fn to_wire(message: Message, now: Millis) -> wire::Message {
 pub fn from_wire(message: wire::Message, now: Millis) -> Result<Option<Message>, Malformed> {
     let Some(kind) = message.kind else { return Ok(None) };
     Ok(Some(match kind {
-        Kind::Hello(hello) => Message::Hello(hello_in(hello)?),
-        Kind::Welcome(hello) => Message::Welcome(hello_in(hello)?),
+        Kind::Hello(hello) => Message::Hello(Box::new(hello_in(*hello)?)),
+        Kind::Welcome(hello) => Message::Welcome(Box::new(hello_in(*hello)?)),
         Kind::Refused(wire::Refusal { code, message }) => Message::Refused(Refusal { code, message }),
         Kind::Heartbeat(beat) => Message::Heartbeat {
             sent: beat.sent,
             taken: epoch_in(need(beat.taken, "taken")?),
             in_force: epoch_in(need(beat.in_force, "in_force")?),
-            totals: totals_in(beat.totals.unwrap_or_default()),
+            totals: Box::new(totals_in(beat.totals.unwrap_or_default())),
         },
         Kind::HeartbeatAck(wire::HeartbeatAck { sent, confirms }) => Message::HeartbeatAck { sent, confirms },
         Kind::Prepare(epoch) => Message::Prepare(epoch_in(epoch)),
@@ -96,7 +96,7 @@ pub fn from_wire(message: wire::Message, now: Millis) -> Result<Option<Message>,
             promised: epoch_in(need(promise.promised, "promised")?),
             taken: promise.taken.map(|table| table::table_in(table).map(Arc::new)).transpose()?,
         },
-        Kind::Propose(table) => Message::Propose(Arc::new(table::table_in(table)?)),
+        Kind::Propose(table) => Message::Propose(Arc::new(table::table_in(*table)?)),
         Kind::Taken(taken) => Message::Taken {
             epoch: epoch_in(need(taken.epoch, "epoch")?),
             promised: epoch_in(need(taken.promised, "promised")?),

@@ -166,11 +166,11 @@ fn change() -> impl Strategy<Value = Change> {
 fn control() -> impl Strategy<Value = Message> {
     let handed_over = || vec((partition(), version()), 0..4);
     prop_oneof![
-        hello().prop_map(Message::Hello),
-        hello().prop_map(Message::Welcome),
+        hello().prop_map(|hello| Message::Hello(Box::new(hello))),
+        hello().prop_map(|hello| Message::Welcome(Box::new(hello))),
         any::<(String, String)>().prop_map(|(code, message)| Message::Refused(Refusal { code, message })),
         (any::<(u64, u64)>(), epoch(), epoch()).prop_map(|((sent, keys), taken, in_force)| {
-            Message::Heartbeat { sent, taken, in_force, totals: Totals { keys, ..Totals::default() } }
+            Message::Heartbeat { sent, taken, in_force, totals: Box::new(Totals { keys, ..Totals::default() }) }
         }),
         any::<(u64, bool)>().prop_map(|(sent, confirms)| Message::HeartbeatAck { sent, confirms }),
         epoch().prop_map(Message::Prepare),
@@ -303,7 +303,7 @@ fn a_kind_from_a_newer_program_is_nothing_and_a_broken_one_is_an_error() {
         ..Default::default()
     });
     assert_eq!(from_wire(wire::Message { kind: Some(wide) }, NOW), Err(Malformed::Range("partition", 70_000)));
-    let empty = wire::Message { kind: Some(Kind::Heartbeat(wire::Heartbeat::default())) };
+    let empty = wire::Message { kind: Some(Kind::Heartbeat(Box::default())) };
     assert_eq!(from_wire(empty, NOW), Err(Malformed::Missing("taken")));
 }
 

@@ -1,7 +1,7 @@
 //! Copies that are built hinder nobody.
 
 use super::*;
-use crate::logic::{cluster::message::Chunk, node::outbox::weight};
+use crate::logic::cluster::message::Chunk;
 
 /// A cluster of two whose second member has just started anew and holds nothing, and the bytes of each of the first
 /// one's partitions.
@@ -65,7 +65,7 @@ fn a_peer_that_answers_nothing_is_sent_a_bounded_number_of_bytes() {
         loop {
             let (mut frame, generation) = (net.nodes[0].0.take_messages(&b, 1 << 20, net.clock), net.nodes[0].2);
             // From the first chunk on nothing reaches the new member, so it answers none.
-            sent += frame.iter().filter(|message| is_chunk(message)).map(weight).sum::<usize>();
+            sent += frame.iter().filter(|message| is_chunk(message)).map(Message::weight).sum::<usize>();
             ticks += usize::from(sent > 0 && frame.is_empty());
             frame.retain(|message| sent == 0 || !matches!(message, Message::Append(_) | Message::Chunk(Chunk { .. })));
             let said = frame.len();
