@@ -159,7 +159,7 @@ fn resident_anonymous() -> u64 {
 
 /// The program's allocator gives back what is free: of this thread also what others freed, of the process all that it
 /// keeps for a second. Costs some milliseconds when that is much.
-#[allow(unsafe_code)] // the allocator's own crate offers it as an `extern` function only
+#[allow(unsafe_code)] // the allocator's own crate offers this as an `extern` function only
 fn give_back() {
     // SAFETY: any thread may call this at any time; what is in use stays as it is.
     unsafe { libmimalloc_sys::mi_collect(true) };

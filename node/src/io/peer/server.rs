@@ -161,6 +161,7 @@ async fn listen(runtime: &Runtime, name: &MemberName, generation: Generation, mu
         for datagram in frame.datagrams {
             runtime.gossip(gossip::Event::Relayed(datagram));
         }
+        // Entries take their time; what else is ready has its turn before the next ones.
         if chunk {
             yield_now().await;
         }

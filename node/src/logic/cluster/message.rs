@@ -341,7 +341,8 @@ pub enum Message {
 }
 
 impl Message {
-    /// About how many bytes it takes in a frame; hardly ever fewer.
+    /// About how many bytes it takes in a frame: what carries keys and values is counted, tables are guessed, and the rest
+    /// is taken for small.
     pub fn weight(&self) -> usize {
         const FIXED: usize = 48;
         let op = |op: &Op| match op {

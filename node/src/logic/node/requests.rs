@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::Guard;
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{
@@ -192,7 +193,7 @@ impl Node {
         });
         // Most commands name one key of the default map, in their second word; a wrong guess costs little.
         let asked = messages.iter().filter_map(|message| match message {
-            Message::Forward(Forward { partition, words, .. }) if partition.index() < self.replicas.len() => {
+            Message::Forward(Forward { partition, words, .. }) => {
                 Some((*partition, &self.default_map[..], &words.get(1)?[..]))
             }
             _ => None,
@@ -200,14 +201,16 @@ impl Node {
         self.prefetch(changed.chain(asked));
     }
 
+    /// Partitions that are not there, which a message may name, are left out.
     fn prefetch<'a>(&self, keys: impl Iterator<Item = (Partition, &'a [u8], &'a [u8])>) {
-        let store = |partition: Partition| self.replicas[partition.index()].lock();
         let list = |(partition, map, key): (Partition, &[u8], &[u8])| {
-            Some((partition, store(partition).store.prefetch_list(map, key)?))
+            let replica = self.replicas.get(partition.index())?;
+            let hash = replica.lock().store.prefetch_list(map, key)?;
+            Some((replica, hash))
         };
-        let hashes: SmallVec<[(Partition, u64); 32]> = keys.filter_map(list).collect();
-        for (partition, hash) in hashes {
-            store(partition).store.prefetch_entry(hash);
+        let hashes: SmallVec<[(&Mutex<Replica>, u64); 32]> = keys.filter_map(list).collect();
+        for (replica, hash) in hashes {
+            replica.lock().store.prefetch_entry(hash);
         }
     }
 

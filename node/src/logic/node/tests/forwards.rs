@@ -1,7 +1,14 @@
 //! Commands that cannot go to their primary the direct way (rules F2, F3).
 
 use super::*;
-use crate::logic::cluster::member::Intent;
+use crate::logic::{
+    cluster::{
+        member::Intent,
+        message::{Append, Record},
+        table::{PartitionEpoch, Version},
+    },
+    store::Op,
+};
 
 impl Net {
     /// What is said from one to the other no longer arrives.
@@ -148,4 +155,34 @@ fn a_primary_that_moves_while_commands_are_on_their_way_is_not_felt() {
         let wanted: Vec<Reply> = (1..=count as i64).map(Reply::Integer).collect();
         assert_eq!(net.answers(effects.replies, count, Duration::from_secs(10)), wanted, "seed {seed}");
     }
+}
+
+#[test]
+fn messages_for_partitions_that_are_not_there_change_nothing() {
+    let net = Net::new(2, MemberQuorum::Auto);
+    let (node, ..) = &net.nodes[0];
+    let (name, generation) = (&net.nodes[1].1, net.nodes[1].2);
+    let (partition, key) = (Partition(PARTITIONS), Bytes::from_static(b"key"));
+    let map = node.default_map.clone();
+    let op = Op::Put { map, key: key.clone(), value: key.clone(), expires: None };
+    let record = Record { version: Version::default(), op };
+    let append = Append {
+        partition,
+        epoch: PartitionEpoch(1),
+        previous: Version::default(),
+        records: vec![record],
+        stable: 0,
+        probe: 0,
+        digest: None,
+    };
+    let words = vec![Bytes::from_static(b"GET"), key];
+    let forward = Forward { id: 1, epoch: 0, hops: 1, partition, words, mirrors: false };
+    let both = [Message::Append(append), Message::Forward(forward)];
+    let messages: Vec<Message> = std::iter::repeat_n(both, WORTH_A_LOOK).flatten().collect();
+    node.look_ahead_for(&messages);
+    let bytes = node.bytes();
+    for message in messages {
+        node.receive(name, generation, message, net.clock, 1, &mut Effects::default());
+    }
+    assert_eq!(node.bytes(), bytes);
 }
