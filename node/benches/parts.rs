@@ -108,9 +108,7 @@ fn table() -> Table {
         quorum: 1,
         next_member: MEMBERS,
         members: (0..MEMBERS).map(member).collect(),
-        partitions: (0..PARTITIONS)
-            .map(|_| Assignment { epoch: PartitionEpoch(0), copies: Vec::new(), from: None })
-            .collect(),
+        partitions: (0..PARTITIONS).map(|_| Assignment::default()).collect(),
     })
 }
 

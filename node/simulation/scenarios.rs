@@ -177,6 +177,17 @@ fn a_cluster_whose_other_voters_all_restarted_goes_on_with_what_the_survivor_has
 }
 
 #[test]
+fn a_member_whose_only_other_one_ends_while_it_departs_can_go() {
+    let mut cluster = Cluster::settled(Shape { members: 2, factor: 1, ..Shape::THREE }, 32);
+    cluster.change(0, Change::SetState(name(1), State::Leaving(Intent::Depart)));
+    cluster.within("the leaver is empty", 10_000, |c| c.is_empty(1));
+    cluster.crash(0);
+    cluster.leave(1, Intent::Restart);
+    cluster.finish_leave(1);
+    cluster.within("the leaver is out", 5000, |c| c.node(1).is_some_and(|node| node.leave_progress().gone));
+}
+
+#[test]
 fn all_nodes_killed_at_once_start_a_new_cluster() {
     let mut cluster = Cluster::settled(Shape::THREE, 31);
     for place in 0..3 {

@@ -427,7 +427,7 @@ fn histories_with_volumes_hold() {
         };
         let played = play_with(seed, Trace::default(), prepare);
         if let Some(finding) = played.finding {
-            let played = play_with(seed, Trace::kept(), prepare);
+            let played = play_with(seed, Trace::watching(played.watched), prepare);
             panic!("with volumes, seed {seed}: {finding:?}\n{}", played.trace.text());
         }
     }

@@ -29,8 +29,7 @@ pub(crate) fn check_acknowledgement(copies: usize, write_quorum: u32, partition:
 
 /// Whether a partition starts empty in a table although the one before had copies.
 pub(crate) fn emptied(former: &Assignment, now: &Assignment) -> bool {
-    let anew = now.copies.first().is_none_or(|primary| primary.since == now.epoch.0);
-    !former.copies.is_empty() && former.epoch < now.epoch && anew
+    !former.copies.is_empty() && (former.began < now.began || now.copies.is_empty())
 }
 
 /// Partition by partition, who was in sync in the last table under which a write could be acknowledged, still runs, and

@@ -341,6 +341,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ("self.config.lasts.min(", "(self.config.lasts * 4).max("),
         no_old_value_returns::NAME,
     ),
+    mutant(
+        "who_departs_leaves_nobody_who_remembers",
+        "node/control.rs",
+        ("filter(|name| followed || *name != self.name())", "filter(|name| followed || !name.as_str().is_empty())"),
+        "scenarios::a_member_whose_only_other_one_ends_while_it_departs_can_go",
+    ),
+    mutant(
+        "what_was_there_before_an_empty_start_stays",
+        "cluster/replica/orders.rs",
+        (
+            "if mine.has_all() && self.last.epoch.0 < assignment.began {",
+            "if mine.has_all() && self.last.epoch.0 > u64::MAX / 2 {",
+        ),
+        no_old_value_returns::NAME,
+    ),
 ];
 
 /// Wrong versions that no history of the default run tells from the right one, and why, as far as is known. Only

@@ -177,7 +177,7 @@ mod tests {
             quorum: 2,
             next_member: 3,
             members: states.into_iter().enumerate().map(member).collect(),
-            partitions: vec![Assignment { epoch: PartitionEpoch(1), copies: vec![copy], from: None }],
+            partitions: vec![Assignment { epoch: PartitionEpoch(1), began: 1, copies: vec![copy], from: None }],
         }
     }
 

@@ -135,7 +135,7 @@ pub fn first_table(mut table: Table) -> Table {
     let counter = table.epoch.counter;
     for (assignment, members) in table.partitions.iter_mut().zip(target.copies) {
         let copies = members.into_iter().map(|member| Copy { member, mark: Mark::InSync, since: counter }).collect();
-        *assignment = Assignment { epoch: PartitionEpoch(counter), copies, from: None };
+        *assignment = Assignment { epoch: PartitionEpoch(counter), began: counter, copies, from: None };
     }
     table
 }
@@ -477,7 +477,7 @@ impl Next<'_> {
         // Nothing is stored anywhere, so every copy is in sync with nothing.
         assignment.copies =
             live.into_iter().map(|member| Copy { member, mark: Mark::InSync, since: counter }).collect();
-        assignment.epoch = PartitionEpoch(counter);
+        (assignment.epoch, assignment.began) = (PartitionEpoch(counter), counter);
     }
 
     fn add_copies(

@@ -72,6 +72,8 @@ impl Copy {
 pub struct Assignment {
     /// The partition's epoch.
     pub epoch: PartitionEpoch,
+    /// Counter of the table in which the partition last started empty. What a copy has from before is void.
+    pub began: u64,
     /// The copies; the first is the primary. Empty: nobody holds it and its keys are lost.
     pub copies: Vec<Copy>,
     /// A live member that was primary before and must take this table before it is in force (rule T2).

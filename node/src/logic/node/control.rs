@@ -512,6 +512,9 @@ impl Node {
         let now = clock.now;
         control.wishes.forget_old(now);
         let down = self.down(control, table, now);
+        // Who proposes leaves itself out only where another voter can take that: else nobody would remember the cluster.
+        let mut others = table.voters().filter(|member| member.name != *self.name());
+        let followed = others.any(|m| self.reachable(control, &m.name, m.generation, now));
         let remembered = &control.wishes;
         Wishes {
             down,
@@ -519,7 +522,7 @@ impl Node {
             caught_up: caught_up(control, table),
             overdue: BTreeSet::new(),
             states: remembered.states.iter().map(|(id, (state, _))| (*id, *state)).collect(),
-            forget: remembered.forget.keys().cloned().collect(),
+            forget: remembered.forget.keys().filter(|name| followed || *name != self.name()).cloned().collect(),
             live: remembered.live,
             in_sync: remembered.in_sync.keys().copied().collect(),
             lost: remembered.lost.iter().map(|(claim, (lost, _))| (*claim, *lost)).collect(),

@@ -456,8 +456,7 @@ impl Node {
             let mut replica = self.replicas[number].lock();
             let kept = replica.held();
             self.counting(&mut replica, |replica| replica.obey(&orders, clock.now, &mut due));
-            let goes_on =
-                replica.is_primary() && assignment.copies.first().is_some_and(|copy| copy.since < assignment.epoch.0);
+            let goes_on = replica.is_primary() && assignment.began < assignment.epoch.0;
             restored.count(kept.filter(|_| goes_on), former);
             replica.settle(&mut due);
             for name in replica.followers() {
@@ -494,8 +493,7 @@ fn is_complete(table: &Table, assignment: &Assignment) -> bool {
 }
 
 fn was_lost(former: &Assignment, now: &Assignment) -> bool {
-    let anew = now.copies.first().is_none_or(|primary| primary.since == now.epoch.0);
-    !former.copies.is_empty() && former.epoch < now.epoch && anew
+    !former.copies.is_empty() && (former.began < now.began || now.copies.is_empty())
 }
 
 /// Whom a proposal goes to: everyone in it, also those that it or an unfinished one before it declared down. They still

@@ -21,6 +21,7 @@ fn member(id: u32, name: &str, state: State) -> Member {
 fn table(copies: &[&[(u32, bool)]]) -> Table {
     let assignment = |copies: &&[(u32, bool)]| Assignment {
         epoch: PartitionEpoch(1),
+        began: 1,
         copies: copies
             .iter()
             .map(|(id, in_sync)| {

@@ -137,6 +137,7 @@ fn assignment_out(assignment: &Assignment) -> wire::Assignment {
     };
     wire::Assignment {
         epoch: assignment.epoch.0,
+        began: Some(assignment.began),
         copies: assignment.copies.iter().map(copy).collect(),
         from: assignment.from.map(|member| member.0),
     }
@@ -148,9 +149,13 @@ fn assignment_in(assignment: wire::Assignment) -> Assignment {
         (false, true) => Mark::Eligible,
         (false, false) => Mark::Building,
     };
+    // Without that word: its primary came with the epoch, or it started empty before anyone can say.
+    let anew = || assignment.copies.first().is_some_and(|primary| primary.since == assignment.epoch);
+    let began = assignment.began.unwrap_or_else(|| if anew() { assignment.epoch } else { 0 });
     let copy = |copy: wire::Copy| Copy { member: MemberId(copy.member), mark: mark(&copy), since: copy.since };
     Assignment {
         epoch: PartitionEpoch(assignment.epoch),
+        began,
         copies: assignment.copies.into_iter().map(copy).collect(),
         from: assignment.from.map(MemberId),
     }

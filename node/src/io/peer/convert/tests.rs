@@ -132,8 +132,12 @@ fn table() -> impl Strategy<Value = Table> {
     let mark = prop_oneof![Just(Mark::InSync), Just(Mark::Eligible), Just(Mark::Building)];
     let copy =
         (any::<(u32, u64)>(), mark).prop_map(|((member, since), mark)| Copy { member: MemberId(member), mark, since });
-    let assignment = (any::<u64>(), vec(copy, 0..4), option::of(any::<u32>())).prop_map(|(epoch, copies, from)| {
-        Assignment { epoch: PartitionEpoch(epoch), copies, from: from.map(MemberId) }
+    let assignment = (any::<(u64, u64)>(), vec(copy, 0..4), option::of(any::<u32>()));
+    let assignment = assignment.prop_map(|((epoch, began), copies, from)| Assignment {
+        epoch: PartitionEpoch(epoch),
+        began,
+        copies,
+        from: from.map(MemberId),
     });
     let numbers = any::<(u128, u64, u32, u32)>();
     (epoch(), live(), numbers, vec(member, 0..4), vec(assignment, 1..6)).prop_map(
@@ -305,6 +309,30 @@ fn a_kind_from_a_newer_program_is_nothing_and_a_broken_one_is_an_error() {
     assert_eq!(from_wire(wire::Message { kind: Some(wide) }, NOW), Err(Malformed::Range("partition", 70_000)));
     let empty = wire::Message { kind: Some(Kind::Heartbeat(Box::default())) };
     assert_eq!(from_wire(empty, NOW), Err(Malformed::Missing("taken")));
+}
+
+#[test]
+fn a_table_of_an_older_program_tells_when_a_partition_began_by_its_primary() {
+    let copies = vec![Copy { member: MemberId(1), mark: Mark::InSync, since: 7 }];
+    let assignment =
+        |epoch, began| Assignment { epoch: PartitionEpoch(epoch), began, copies: copies.clone(), from: None };
+    let table = Table {
+        cluster: ClusterId(1),
+        epoch: Epoch { counter: 9, proposer: 1 },
+        hash_seed: 0,
+        live: Live { generation: 1, factor: 1, read_quorum: 1, write_quorum: 1, member_quorum: MemberQuorum::Auto },
+        quorum: 1,
+        next_member: 2,
+        members: Vec::new(),
+        partitions: vec![assignment(7, 7), assignment(9, 7)],
+    };
+    let Some(Kind::Propose(mut sent)) = to_wire(Message::Propose(Arc::new(table.clone())), NOW).kind else {
+        panic!("a table")
+    };
+    sent.partitions.iter_mut().for_each(|assignment| assignment.began = None);
+    let read = from_wire(wire::Message { kind: Some(Kind::Propose(sent)) }, NOW);
+    let known = Table { partitions: vec![assignment(7, 7), assignment(9, 0)], ..table };
+    assert_eq!(read, Ok(Some(Message::Propose(Arc::new(known)))));
 }
 
 #[test]

@@ -65,12 +65,14 @@ impl Replica {
             }
             return;
         };
-        // A primary that came with the partition's epoch began with nothing, and so did every copy in sync with it.
-        let fresh =
-            assignment.copies.iter().take(1).chain([&mine]).all(|c| c.in_sync() && c.since == assignment.epoch.0);
-        if fresh && !self.knows(assignment.epoch) {
+        // A copy that has all that was acknowledged, and has nothing of the time since the partition started empty, began
+        // with it.
+        if mine.has_all() && self.last.epoch.0 < assignment.began {
             self.kept = None;
-            self.start_from(Version { epoch: assignment.epoch, sequence: 0 });
+            self.start_from(Version { epoch: PartitionEpoch(assignment.began), sequence: 0 });
+            if matches!(self.role, Role::Copy(_)) {
+                self.role = Role::None;
+            }
         }
         let leads = assignment.primary() == Some(orders.me);
         // Also when it is primary again, in another epoch: what waits for the copies of the former one is never answered.

@@ -57,6 +57,7 @@ fn primary() -> Replica {
     let mut replica = Replica::new(Partition(0), 7);
     let assignment = Assignment {
         epoch: PartitionEpoch(1),
+        began: 1,
         copies: vec![Copy { member: A, mark: Mark::InSync, since: 1 }],
         from: None,
     };
@@ -69,6 +70,7 @@ fn follow(primary: &mut Replica, copy: &mut Replica, mut live: Vec<Op>) {
     let second = Copy { member: B, mark: Mark::Building, since: 2 };
     let assignment = Assignment {
         epoch: PartitionEpoch(1),
+        began: 1,
         copies: vec![Copy { member: A, mark: Mark::InSync, since: 1 }, second],
         from: None,
     };
@@ -107,7 +109,7 @@ fn demoted(primary: &mut Replica, mark: Mark) -> (Replica, Assignment) {
     follow(primary, &mut copy, Vec::new());
     let copies =
         vec![Copy { member: A, mark: Mark::InSync, since: 1 }, Copy { member: B, mark: Mark::InSync, since: 2 }];
-    let mut assignment = Assignment { epoch: PartitionEpoch(1), copies, from: None };
+    let mut assignment = Assignment { epoch: PartitionEpoch(1), began: 1, copies, from: None };
     obey(&mut copy, B, &assignment, 3);
     assignment.copies[1] = Copy { member: B, mark, since: 4 };
     obey(&mut copy, B, &assignment, 4);
@@ -131,7 +133,7 @@ fn a_late_word_of_a_copy_that_was_removed_says_nothing_of_the_one_that_was_added
     let mut primary = Replica::new(Partition(0), 7);
     let mut copy = Replica::new(Partition(0), 7);
     follow(&mut primary, &mut copy, Vec::new());
-    let with = |copies: &[Copy]| Assignment { epoch: PartitionEpoch(1), copies: copies.to_vec(), from: None };
+    let with = |copies: &[Copy]| Assignment { epoch: PartitionEpoch(1), began: 1, copies: copies.to_vec(), from: None };
     let first = Copy { member: A, mark: Mark::InSync, since: 1 };
     let mut append = Append {
         partition: Partition(0),
@@ -165,7 +167,7 @@ fn a_silent_copy_keeps_what_it_confirmed_and_one_that_was_never_heard_since_it_b
     for (heard, why) in [(true, Lost::Unheard), (false, Lost::Unfit)] {
         let mut primary = Replica::new(Partition(0), 7);
         let copies = [A, B].map(|member| Copy { member, mark: Mark::InSync, since: 1 }).to_vec();
-        let assignment = Assignment { epoch: PartitionEpoch(1), copies, from: None };
+        let assignment = Assignment { epoch: PartitionEpoch(1), began: 1, copies, from: None };
         obey(&mut primary, A, &assignment, 1);
         let mut copy = Replica::new(Partition(0), 7);
         obey(&mut copy, B, &assignment, 1);
@@ -287,6 +289,36 @@ fn what_did_not_change_does_not_travel() {
 }
 
 #[test]
+fn what_was_half_built_before_the_partition_started_empty_is_void_also_in_a_later_epoch() {
+    let mut primary = primary();
+    commit(&mut primary, (0..5000).map(|key| put(key, &[1; 200])));
+    let mut copy = Replica::new(Partition(0), 7);
+    let mut assignment = Assignment {
+        epoch: PartitionEpoch(1),
+        began: 1,
+        copies: vec![
+            Copy { member: A, mark: Mark::InSync, since: 1 },
+            Copy { member: B, mark: Mark::Building, since: 2 },
+        ],
+        from: None,
+    };
+    obey(&mut copy, B, &assignment, 2);
+    copy.chunk(&first_chunk(&primary));
+    assert!(!copy.store.is_empty());
+    // Table 3 let it start empty on a third member and here, and the third one ended before that was in force anywhere.
+    assignment.copies = vec![Copy { member: B, mark: Mark::InSync, since: 3 }];
+    (assignment.epoch, assignment.began) = (PartitionEpoch(4), 3);
+    obey(&mut copy, B, &assignment, 4);
+    assert!(copy.is_primary() && copy.store.is_empty());
+    assert_eq!(copy.last(), Version { epoch: PartitionEpoch(3), sequence: 0 });
+    // What is written from then on stays.
+    commit(&mut copy, vec![put(1, b"x")]);
+    assignment.epoch = PartitionEpoch(5);
+    obey(&mut copy, B, &assignment, 5);
+    assert_eq!(copy.store.len(), 1);
+}
+
+#[test]
 fn what_a_member_leaves_is_final_only_where_it_was_in_sync() {
     let mut leaver = primary();
     commit(&mut leaver, vec![put(1, b"x")]);
@@ -298,7 +330,7 @@ fn what_a_member_leaves_is_final_only_where_it_was_in_sync() {
     let mut building = Replica::new(Partition(0), 7);
     let copies =
         vec![Copy { member: A, mark: Mark::InSync, since: 1 }, Copy { member: B, mark: Mark::Building, since: 2 }];
-    let assignment = Assignment { epoch: PartitionEpoch(1), copies, from: None };
+    let assignment = Assignment { epoch: PartitionEpoch(1), began: 1, copies, from: None };
     obey(&mut building, B, &assignment, 2);
     building.retire(B, &mut Vec::new());
     assert_eq!(building.for_snapshot(), None);
