@@ -213,7 +213,7 @@ fn frames(
     session: u64,
 ) -> impl Stream<Item = Frame> + Send + 'static {
     stream::unfold((runtime, name, link), move |(runtime, name, link)| async move {
-        // What else is ready has its turn between two frames with chunks.
+        // What else is ready has its turn between two chunks.
         if runtime.node().builds_for(&name) {
             yield_now().await;
         }

@@ -182,6 +182,18 @@ impl Table {
         (self.live.factor as usize).min(may.count().max(1))
     }
 
+    /// Whether a partition has fewer copies in sync than it can have: another loss would be worse than before.
+    pub fn is_short(&self, assignment: &Assignment) -> bool {
+        self.running(assignment).count() < self.copies_possible(assignment)
+    }
+
+    /// Whether the copies of a partition are urgent: it is short of them, or one is on a member that leaves, and whoever
+    /// ends that member waits for the others.
+    pub fn is_urgent(&self, assignment: &Assignment) -> bool {
+        let leaves = |copy: &Copy| self.member(copy.member).is_some_and(|m| matches!(m.state, State::Leaving(_)));
+        self.is_short(assignment) || assignment.copies.iter().any(leaves)
+    }
+
     /// Who holds a partition.
     pub fn assignment(&self, partition: Partition) -> &Assignment {
         &self.partitions[partition.index()]

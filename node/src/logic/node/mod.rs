@@ -361,7 +361,8 @@ impl Node {
     }
 
     /// Messages for a peer, of about `max_bytes`; empty: nothing now. Live changes, commands and everything else go before
-    /// existing entries.
+    /// existing entries, of which there is one chunk at most: entries that nobody asked for lately may be slow to read, and
+    /// whoever sends them can let others have their turn between two chunks.
     pub fn take_messages(&self, peer: &MemberName, max_bytes: usize, clock: Clock) -> Vec<Message> {
         let outbox = self.outbox(peer);
         let (mut messages, mut bytes) = outbox.take(max_bytes);
@@ -380,7 +381,7 @@ impl Node {
         if full {
             outbox.pace(Pace::hinder);
         }
-        while let Some(partition) = outbox.next_building(full, clock.now) {
+        if let Some(partition) = outbox.next_building(full, clock.now) {
             let room = Some(CHUNK_BYTES.min(max_bytes));
             let said = self.replicas[partition.index()].lock().messages_for(peer, max_bytes, room, clock);
             if said.more {
@@ -388,18 +389,16 @@ impl Node {
             }
             let sent = self.add(said.messages, &mut messages);
             if said.builds {
-                outbox.pace(|pace| pace.sent(partition, sent, clock.now));
-            }
-            bytes += sent;
-            if bytes >= max_bytes {
-                break;
+                let routing = self.routing.load();
+                let urgent = routing.table.as_ref().is_some_and(|table| table.is_urgent(table.assignment(partition)));
+                outbox.pace(|pace| pace.sent(partition, sent, urgent, clock.now));
             }
         }
         messages
     }
 
     /// Whether existing entries for a peer wait until their pace allows them. Then [`Node::take_messages`] is to be asked
-    /// every [`ASK_EVERY`]: a pace gives what it has for a moment and forgets what was not taken.
+    /// every [`ASK_EVERY`], until it gives nothing: a pace gives what it has for a moment and forgets what was not taken.
     pub fn builds_for(&self, peer: &MemberName) -> bool {
         self.outbox(peer).builds()
     }

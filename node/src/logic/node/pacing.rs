@@ -3,17 +3,21 @@
 //! One pace a stream, with two limits. The bytes that are under way without an answer are bounded, so that what is said
 //! after them arrives soon. And there is a rate, which yields to everything else as in LEDBAT (RFC 6817): it is halved in
 //! each tick in which something was hindered (chunks took longer than the stream's quickest ones do, live messages filled
-//! a frame, the sender or the tick itself came late to a core), and grows by a step in each tick in which nothing was.
+//! a frame, the sender or the tick itself came late to a core), and grows by a step in each tick in which nothing was. It
+//! may grow further where copies are urgent (`Table::is_urgent`) than where a partition only moves: then nothing is at risk
+//! and nobody waits.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Millis, Partition};
 use crate::logic::cluster::replica::CHUNK_TIMEOUT;
 
-/// Bytes a second at which a move begins, at least and at most.
-const BEGIN: i64 = 8 << 20;
-const SLOWEST: i64 = 4 << 20;
-const FASTEST: i64 = 32 << 20;
+/// Bytes a second, at least and at most, where partitions only move. It begins with the latter.
+const PLANNED: (i64, i64) = (2 << 20, 4 << 20);
+/// And where that is urgent.
+const URGENT: (i64, i64) = (4 << 20, 32 << 20);
+/// So many milliseconds after an urgent chunk a stream is urgent.
+const STAYS_URGENT: u64 = 1000;
 /// What a tick without hindrance adds to the rate.
 const STEP: i64 = 64 << 10;
 /// Between two looks at whether chunks may go. So short, because commands wait while a core builds or applies what goes at once.
@@ -42,6 +46,7 @@ pub(super) struct Pace {
     ticked: Millis,
     sent: Millis,
     arrived: Option<Millis>,
+    urgent_until: Millis,
     hindered: bool,
     /// Milliseconds of the quickest chunk of this period and the one before, and when this one began.
     quickest: (Option<u64>, Option<u64>, Millis),
@@ -52,12 +57,13 @@ pub(super) struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            rate: BEGIN,
+            rate: PLANNED.1,
             left: 0,
             filled: Millis::default(),
             ticked: Millis::default(),
             sent: Millis::default(),
             arrived: None,
+            urgent_until: Millis::default(),
             hindered: false,
             quickest: (None, None, Millis::default()),
             under_way: BTreeMap::new(),
@@ -76,7 +82,10 @@ impl Pace {
     }
 
     /// A chunk was sent.
-    pub(super) fn sent(&mut self, partition: Partition, bytes: usize, now: Millis) {
+    pub(super) fn sent(&mut self, partition: Partition, bytes: usize, urgent: bool, now: Millis) {
+        if urgent {
+            self.urgent_until = Millis(now.0 + STAYS_URGENT);
+        }
         self.left -= bytes as i64;
         self.sent = now;
         self.under_way.insert(partition, (bytes, now));
@@ -109,13 +118,11 @@ impl Pace {
         self.ticked = now;
         self.under_way.retain(|_, (_, sent)| now < *sent + CHUNK_TIMEOUT);
         if self.under_way.is_empty() && now >= self.sent + CHUNK_TIMEOUT {
-            self.rate = BEGIN;
+            self.rate = PLANNED.1;
         }
-        if self.hindered || passed >= LATE {
-            self.rate = (self.rate / 2).max(SLOWEST);
-        } else {
-            self.rate = (self.rate + STEP).min(FASTEST);
-        }
+        let wanted = if self.hindered || passed >= LATE { self.rate / 2 } else { self.rate + STEP };
+        let (least, most) = if now < self.urgent_until { URGENT } else { PLANNED };
+        self.rate = wanted.clamp(least, most);
         self.hindered = false;
         let (this, before, began) = &mut self.quickest;
         if now >= *began + MEMORY {
@@ -156,6 +163,10 @@ mod tests {
 
     /// A stream that delivers a chunk after `delay` milliseconds, for a time. Bytes sent.
     fn stream(pace: &mut Pace, from: u64, time: u64, delay: u64) -> usize {
+        send(pace, (from, time), delay, true)
+    }
+
+    fn send(pace: &mut Pace, (from, time): (u64, u64), delay: u64, urgent: bool) -> usize {
         let mut sent = 0;
         for now in from..from + time {
             let now = Millis(now);
@@ -169,7 +180,7 @@ mod tests {
             }
             for partition in (0..16).map(Partition) {
                 if pace.allows(partition, false, now) {
-                    pace.sent(partition, CHUNK, now);
+                    pace.sent(partition, CHUNK, urgent, now);
                     sent += CHUNK;
                 }
             }
@@ -178,15 +189,26 @@ mod tests {
     }
 
     /// From the slowest rate to the highest.
-    const CLIMB: u64 = (FASTEST / STEP) as u64 * TICK;
+    const CLIMB: u64 = (URGENT.1 / STEP) as u64 * TICK;
 
     #[test]
     fn a_stream_without_hindrance_reaches_the_highest_rate_and_stays_there() {
         let mut pace = Pace::default();
         stream(&mut pace, 1000, CLIMB, 1);
-        assert_eq!(pace.rate, FASTEST);
+        assert_eq!(pace.rate, URGENT.1);
         let sent = stream(&mut pace, 1000 + CLIMB, 1000, 1) as i64;
-        assert!((FASTEST * 9 / 10..=FASTEST + CHUNK as i64).contains(&sent), "{sent}");
+        assert!((URGENT.1 * 9 / 10..=URGENT.1 + CHUNK as i64).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn what_only_moves_goes_slowly_also_after_what_was_urgent() {
+        let mut pace = Pace::default();
+        stream(&mut pace, 1000, CLIMB, 1);
+        send(&mut pace, (1000 + CLIMB, STAYS_URGENT + TICK), 1, false);
+        let sent = send(&mut pace, (2000 + CLIMB + TICK, 1000), 1, false) as i64;
+        assert!((PLANNED.1 * 9 / 10..=PLANNED.1 + CHUNK as i64).contains(&sent), "{sent}");
+        send(&mut pace, (3000 + CLIMB + TICK, 1000), 2 + SLACK + 1, false);
+        assert!(pace.rate < URGENT.0, "{}", pace.rate);
     }
 
     #[test]
@@ -194,7 +216,7 @@ mod tests {
         let mut pace = Pace::default();
         stream(&mut pace, 1000, CLIMB, 20);
         let sent = stream(&mut pace, 1000 + CLIMB, 1000, 20) as i64;
-        assert!(sent > FASTEST * 8 / 10, "{sent}");
+        assert!(sent > URGENT.1 * 8 / 10, "{sent}");
     }
 
     #[test]
@@ -202,9 +224,9 @@ mod tests {
         let mut pace = Pace::default();
         stream(&mut pace, 1000, CLIMB, 1);
         stream(&mut pace, 1000 + CLIMB, 1000, 2 + SLACK + 1);
-        assert!(pace.rate <= 2 * SLOWEST, "{}", pace.rate);
+        assert!(pace.rate <= 2 * URGENT.0, "{}", pace.rate);
         stream(&mut pace, 2000 + CLIMB, CLIMB, 1);
-        assert_eq!(pace.rate, FASTEST);
+        assert_eq!(pace.rate, URGENT.1);
     }
 
     #[test]
@@ -220,7 +242,7 @@ mod tests {
                 }
                 pace.tick(now);
             }
-            assert_eq!(pace.rate, SLOWEST);
+            assert_eq!(pace.rate, URGENT.0);
         }
     }
 
@@ -228,11 +250,11 @@ mod tests {
     fn under_full_load_a_chunk_goes_now_and_then() {
         let mut pace = Pace::default();
         stream(&mut pace, 1000, 100, 1);
-        pace.sent(Partition(1), CHUNK, Millis(1100));
+        pace.sent(Partition(1), CHUNK, true, Millis(1100));
         pace.answered(Partition(1), Millis(1101));
-        pace.tick(Millis(1120));
-        assert!(pace.allows(Partition(1), false, Millis(1120)));
-        assert!(!pace.allows(Partition(1), true, Millis(1120)));
+        pace.tick(Millis(1180));
+        assert!(pace.allows(Partition(1), false, Millis(1180)));
+        assert!(!pace.allows(Partition(1), true, Millis(1180)));
         assert!(pace.allows(Partition(1), true, Millis(1100 + STARVED)));
     }
 
@@ -240,7 +262,7 @@ mod tests {
     fn a_chunk_that_is_never_answered_holds_nothing_up_for_ever() {
         let mut pace = Pace::default();
         pace.tick(Millis(1000));
-        pace.sent(Partition(1), CHUNK, Millis(1000));
+        pace.sent(Partition(1), CHUNK, true, Millis(1000));
         pace.tick(Millis(1020));
         assert!(!pace.allows(Partition(1), false, Millis(1020)));
         pace.tick(Millis(1000) + CHUNK_TIMEOUT);
@@ -251,6 +273,7 @@ mod tests {
         #[test]
         fn neither_the_window_nor_the_rate_is_passed(
             steps in prop::collection::vec((0..40_u64, 0..16_u16, 1..200_000_usize, any::<bool>(), 0..4_u8), 1..400),
+            urgent in any::<bool>(),
         ) {
             let (mut pace, mut now, mut largest, mut total) = (Pace::default(), Millis(1000), 0, 0_i64);
             pace.tick(now);
@@ -268,15 +291,16 @@ mod tests {
                         if pace.allows(Partition(partition), hindered, now) {
                             largest = largest.max(bytes);
                             total += bytes as i64;
-                            pace.sent(Partition(partition), bytes, now);
+                            pace.sent(Partition(partition), bytes, urgent, now);
                         }
                     }
                 }
                 prop_assert!(pace.bytes() < WIDEST + largest);
-                prop_assert!((SLOWEST..=FASTEST).contains(&pace.rate));
+                let most = if urgent { URGENT.1 } else { PLANNED.1 };
+                prop_assert!((PLANNED.0..=most).contains(&pace.rate));
                 // The first tick stands for the whole time before it.
                 let time = now.since(Millis(1000)) as i64 + BURST;
-                prop_assert!(total <= FASTEST * time / 1000 + largest as i64, "{total} in {time} ms");
+                prop_assert!(total <= most * time / 1000 + largest as i64, "{total} in {time} ms");
             }
         }
     }

@@ -181,8 +181,7 @@ impl Node {
         reply.settings = Some(live_settings(&table.live));
         reply.members = table.members.iter().map(|member| self.summary(member, table, control, own, clock)).collect();
         reply.voters_reachable = reply.members.iter().filter(|member| member.reachable).count() as u32;
-        let short = |assignment: &&Assignment| table.running(assignment).count() < table.copies_possible(assignment);
-        reply.partitions_short_of_copies = table.partitions.iter().filter(short).count() as u32;
+        reply.partitions_short_of_copies = table.partitions.iter().filter(|a| table.is_short(a)).count() as u32;
         reply.partitions_unavailable =
             table.partitions.iter().filter(|a| !a.primary().is_some_and(|id| table.is_live(id))).count() as u32;
         let moving =

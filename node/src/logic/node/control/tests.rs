@@ -53,3 +53,16 @@ fn a_table_that_only_carries_a_move_on_waits_and_no_other_one_does() {
     short.partitions[0].copies[1].mark = Mark::Building;
     assert!(!control.rests(&short, &moves(2), at), "writes wait for that copy");
 }
+
+#[test]
+fn copies_are_urgent_where_there_are_too_few_or_a_member_leaves() {
+    let is_urgent = |table: &Table| table.is_urgent(&table.partitions[0]);
+    let table = table();
+    assert!(!is_urgent(&table));
+    let mut short = table.clone();
+    short.partitions[0].copies[1].mark = Mark::Building;
+    assert!(is_urgent(&short));
+    let mut leaving = table.clone();
+    leaving.members[1].state = State::Leaving(Intent::Restart);
+    assert!(is_urgent(&leaving));
+}
