@@ -394,5 +394,6 @@ fn config(names: &[MemberName], member: usize, partitions: u16) -> Config {
         rejoin_timeout: Duration::from_mins(1),
         restore: None,
         mirroring: Mirroring::default(),
+        move_rate: 2 << 20,
     }
 }

@@ -312,6 +312,7 @@ impl Cluster {
             rejoin_timeout: Duration::from_mins(1),
             restore: self.disks.restore,
             mirroring: Mirroring { lasts: Duration::from_millis(if shape.mirrors { MIRROR } else { 0 }), hot_reads: 1 },
+            move_rate: 2 << 20,
         }
     }
 

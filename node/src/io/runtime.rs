@@ -5,6 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -53,6 +54,8 @@ use crate::logic::{
 const ENTRIES_A_STEP: usize = 16;
 const STEPS: usize = 8;
 const FREE_EVERY: Duration = Duration::from_millis(1);
+/// Bytes a second that go to one peer for each core of this node, where a partition only moves: a small share of the core.
+const MOVE_RATE_OF_A_CORE: u64 = 1 << 20;
 /// Between two ticks of the node.
 const TICK: Duration = Duration::from_millis(20);
 /// Ticks between two updates of the figures that only io knows.
@@ -677,6 +680,7 @@ fn config(settings: &Settings, zone: String) -> Config {
         rejoin_timeout: settings.rejoin_timeout,
         restore: settings.data_dir.is_some().then_some(settings.restore),
         mirroring: Mirroring { lasts: settings.hot_key_mirror, hot_reads: Mirroring::HOT_READS },
+        move_rate: thread::available_parallelism().map_or(1, |cores| cores.get() as u64) * MOVE_RATE_OF_A_CORE,
     }
 }
 

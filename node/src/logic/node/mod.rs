@@ -180,6 +180,8 @@ pub struct Config {
     pub restore: Option<Restore>,
     /// Whether hot remote keys are mirrored here, and hot keys of this member elsewhere (rule C4).
     pub mirroring: Mirroring,
+    /// Bytes a second at which entries go to one peer at most, where a partition only moves.
+    pub move_rate: u64,
 }
 
 impl Config {
@@ -592,7 +594,7 @@ impl Node {
     fn tick_paces(&self, clock: Clock, effects: &mut Effects) {
         let outboxes = self.outboxes.read();
         let waits = outboxes.iter().filter(|(_, outbox)| {
-            outbox.pace(|pace| pace.tick(clock.now));
+            outbox.pace(|pace| pace.tick(self.config.move_rate, clock.now));
             outbox.builds()
         });
         effects.wake.extend(waits.map(|(name, _)| name.clone()));

@@ -4,17 +4,17 @@
 //! after them arrives soon. And there is a rate, which yields to everything else as in LEDBAT (RFC 6817): it is halved in
 //! each tick in which something was hindered (chunks took longer than the stream's quickest ones do, live messages filled
 //! a frame, the sender or the tick itself came late to a core), and grows by a step in each tick in which nothing was. It
-//! may grow further where copies are urgent (`Table::is_urgent`) than where a partition only moves: then nothing is at risk
-//! and nobody waits.
+//! may grow further where copies are urgent (`Table::is_urgent`) than where a partition only moves (`Config::move_rate`):
+//! then nothing is at risk and nobody waits.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Millis, Partition};
 use crate::logic::cluster::replica::CHUNK_TIMEOUT;
 
-/// Bytes a second, at least and at most, where partitions only move. It begins with the latter.
-const PLANNED: (i64, i64) = (2 << 20, 4 << 20);
-/// And where that is urgent.
+/// Bytes a second where partitions only move, at least. A stream begins with it.
+const SLOWEST: i64 = 1 << 20;
+/// And at least and at most where that is urgent.
 const URGENT: (i64, i64) = (4 << 20, 32 << 20);
 /// So many milliseconds after an urgent chunk a stream is urgent.
 const STAYS_URGENT: u64 = 1000;
@@ -57,7 +57,7 @@ pub(super) struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            rate: PLANNED.1,
+            rate: SLOWEST,
             left: 0,
             filled: Millis::default(),
             ticked: Millis::default(),
@@ -111,17 +111,18 @@ impl Pace {
         self.arrived
     }
 
-    /// Time passes.
-    pub(super) fn tick(&mut self, now: Millis) {
+    /// Time passes. What only moves goes with `move_rate` bytes a second at most.
+    pub(super) fn tick(&mut self, move_rate: u64, now: Millis) {
         self.fill(now);
         let passed = now.since(self.ticked);
         self.ticked = now;
         self.under_way.retain(|_, (_, sent)| now < *sent + CHUNK_TIMEOUT);
         if self.under_way.is_empty() && now >= self.sent + CHUNK_TIMEOUT {
-            self.rate = PLANNED.1;
+            self.rate = SLOWEST;
         }
         let wanted = if self.hindered || passed >= LATE { self.rate / 2 } else { self.rate + STEP };
-        let (least, most) = if now < self.urgent_until { URGENT } else { PLANNED };
+        let planned = (SLOWEST, (move_rate as i64).clamp(SLOWEST, URGENT.1));
+        let (least, most) = if now < self.urgent_until { URGENT } else { planned };
         self.rate = wanted.clamp(least, most);
         self.hindered = false;
         let (this, before, began) = &mut self.quickest;
@@ -171,7 +172,7 @@ mod tests {
         for now in from..from + time {
             let now = Millis(now);
             if now.0.is_multiple_of(TICK) {
-                pace.tick(now);
+                pace.tick(PLANNED as u64, now);
             }
             let due: Vec<Partition> =
                 pace.under_way.iter().filter(|(_, (_, at))| now.since(*at) >= delay).map(|(p, _)| *p).collect();
@@ -189,6 +190,7 @@ mod tests {
     }
 
     /// From the slowest rate to the highest.
+    const PLANNED: i64 = 2 << 20;
     const CLIMB: u64 = (URGENT.1 / STEP) as u64 * TICK;
 
     #[test]
@@ -206,7 +208,7 @@ mod tests {
         stream(&mut pace, 1000, CLIMB, 1);
         send(&mut pace, (1000 + CLIMB, STAYS_URGENT + TICK), 1, false);
         let sent = send(&mut pace, (2000 + CLIMB + TICK, 1000), 1, false) as i64;
-        assert!((PLANNED.1 * 9 / 10..=PLANNED.1 + CHUNK as i64).contains(&sent), "{sent}");
+        assert!((PLANNED * 9 / 10..=PLANNED + CHUNK as i64).contains(&sent), "{sent}");
         send(&mut pace, (3000 + CLIMB + TICK, 1000), 2 + SLACK + 1, false);
         assert!(pace.rate < URGENT.0, "{}", pace.rate);
     }
@@ -240,7 +242,7 @@ mod tests {
                 if !late {
                     pace.hinder();
                 }
-                pace.tick(now);
+                pace.tick(PLANNED as u64, now);
             }
             assert_eq!(pace.rate, URGENT.0);
         }
@@ -252,7 +254,7 @@ mod tests {
         stream(&mut pace, 1000, 100, 1);
         pace.sent(Partition(1), CHUNK, true, Millis(1100));
         pace.answered(Partition(1), Millis(1101));
-        pace.tick(Millis(1180));
+        pace.tick(PLANNED as u64, Millis(1180));
         assert!(pace.allows(Partition(1), false, Millis(1180)));
         assert!(!pace.allows(Partition(1), true, Millis(1180)));
         assert!(pace.allows(Partition(1), true, Millis(1100 + STARVED)));
@@ -261,11 +263,11 @@ mod tests {
     #[test]
     fn a_chunk_that_is_never_answered_holds_nothing_up_for_ever() {
         let mut pace = Pace::default();
-        pace.tick(Millis(1000));
+        pace.tick(PLANNED as u64, Millis(1000));
         pace.sent(Partition(1), CHUNK, true, Millis(1000));
-        pace.tick(Millis(1020));
+        pace.tick(PLANNED as u64, Millis(1020));
         assert!(!pace.allows(Partition(1), false, Millis(1020)));
-        pace.tick(Millis(1000) + CHUNK_TIMEOUT);
+        pace.tick(PLANNED as u64, Millis(1000) + CHUNK_TIMEOUT);
         assert!(pace.allows(Partition(1), false, Millis(1000) + CHUNK_TIMEOUT));
     }
 
@@ -276,7 +278,7 @@ mod tests {
             urgent in any::<bool>(),
         ) {
             let (mut pace, mut now, mut largest, mut total) = (Pace::default(), Millis(1000), 0, 0_i64);
-            pace.tick(now);
+            pace.tick(PLANNED as u64, now);
             for (passed, partition, bytes, hindered, event) in steps {
                 now = now + Duration::from_millis(passed);
                 match event {
@@ -285,7 +287,7 @@ mod tests {
                         if hindered {
                             pace.hinder();
                         }
-                        pace.tick(now);
+                        pace.tick(PLANNED as u64, now);
                     }
                     _ => {
                         if pace.allows(Partition(partition), hindered, now) {
@@ -296,8 +298,8 @@ mod tests {
                     }
                 }
                 prop_assert!(pace.bytes() < WIDEST + largest);
-                let most = if urgent { URGENT.1 } else { PLANNED.1 };
-                prop_assert!((PLANNED.0..=most).contains(&pace.rate));
+                let most = if urgent { URGENT.1 } else { PLANNED };
+                prop_assert!((SLOWEST..=most).contains(&pace.rate));
                 // The first tick stands for the whole time before it.
                 let time = now.since(Millis(1000)) as i64 + BURST;
                 prop_assert!(total <= most * time / 1000 + largest as i64, "{total} in {time} ms");

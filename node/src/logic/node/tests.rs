@@ -172,6 +172,7 @@ fn config(name: &MemberName, all: &[MemberName], live: Live, generation: Generat
         rejoin_timeout: Duration::from_mins(1),
         restore: None,
         mirroring: Mirroring { lasts: Duration::from_millis(100), hot_reads: 2 },
+        move_rate: 2 << 20,
     }
 }
 
