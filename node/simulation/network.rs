@@ -98,6 +98,12 @@ impl Network {
         self.streams.get(&(from, to))
     }
 
+    /// Takes what a stream holds back, and between which starts it was.
+    pub(crate) fn withhold(&mut self, from: usize, to: usize) -> Option<((u64, u64), Vec<Message>)> {
+        let stream = self.streams.get_mut(&(from, to))?;
+        Some((stream.ends, stream.stalled.drain(..).flatten().collect()))
+    }
+
     pub(crate) fn pairs(&self) -> Vec<(usize, usize)> {
         self.streams.keys().copied().collect()
     }

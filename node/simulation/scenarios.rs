@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use mizuya_node::logic::{
     cluster::{
-        member::{Intent, State},
-        message::Change,
+        member::{Generation, Intent, State},
+        message::{Change, Message},
         table::Live,
     },
     keyspace::{Partition, partition_of},
@@ -13,6 +13,7 @@ use mizuya_node::logic::{
 use mizuya_wire::quorum::MemberQuorum;
 
 use crate::cluster::{Cluster, PARTITIONS, name, number};
+use crate::queue::{Arrival, Event};
 use crate::shape::Shape;
 
 impl Cluster {
@@ -24,6 +25,11 @@ impl Cluster {
 
     fn within(&mut self, what: &str, limit: u64, done: impl Fn(&Self) -> bool) {
         assert!(self.until(limit, done), "not within {limit} ms: {what}\n{:?}\n{}", self.finding, self.trace.text());
+    }
+
+    /// What was under way on a stream that broke arrives.
+    fn deliver(&mut self, from: usize, to: usize, (ends, messages): ((u64, u64), Vec<Message>)) {
+        self.later(self.now, Event::At(to, Generation(ends.1), Arrival::Frame(from, 0, ends, messages)));
     }
 
     fn is_fine(&mut self) {
@@ -267,6 +273,36 @@ fn a_copy_that_writes_no_longer_wait_for_is_not_promoted() {
         primary_ends_and_returns(&mut cluster, primary, other);
         assert!(cluster.figures.emptied > 0, "{}", cluster.trace.text());
     }
+}
+
+/// A copy is removed, emptied and added again while a word of its former life is under way.
+#[test]
+fn a_late_word_of_a_former_copy_makes_no_empty_one_a_successor() {
+    let mut cluster = Cluster::settled(Shape { members: 2, ..Shape::THREE }, 70);
+    cluster.load(true);
+    cluster.run(1000);
+    cluster.load(false);
+    cluster.run(500);
+    let (primary, other) = holders(&cluster, 0);
+    cluster.network.block(other, primary);
+    write(&mut cluster, primary, 0);
+    cluster.run(50);
+    let late = cluster.network.withhold(other, primary).expect("a stream");
+    cluster.unblock(other, primary);
+    cluster.break_stream(other, primary);
+    cluster.change(other, Change::SetState(name(other), State::Leaving(Intent::Depart)));
+    cluster.within("the leaver is empty", 30_000, |c| c.is_empty(other));
+    // Whatever it hears of its new copy takes a while.
+    cluster.network.slow[primary][other] = 300;
+    cluster.change(other, Change::SetState(name(other), State::Active));
+    let copies =
+        |c: &Cluster| c.node(primary).map(|node| node.routing().table.clone().expect("one").partitions[0].copies.len());
+    cluster.within("a copy is built", 5000, |c| copies(c) == Some(2) && is_alone(c, 0));
+    cluster.deliver(other, primary, late);
+    cluster.within("it is in sync", 10_000, |c| !is_alone(c, 0));
+    cluster.crash(primary);
+    cluster.within("it is the primary", 10_000, |c| c.primaries(other) == usize::from(PARTITIONS));
+    cluster.is_fine();
 }
 
 /// Has a member execute a write of which no client knows.

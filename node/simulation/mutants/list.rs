@@ -43,7 +43,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "word_of_a_former_copy_counts",
         "cluster/replica/stream.rs",
         ("if (1..copy.since).contains(&confirm.since) {", "if confirm.since == u64::MAX {"),
-        no_acknowledged_write_lost::NAME,
+        "scenarios::a_late_word_of_a_former_copy_makes_no_empty_one_a_successor",
     ),
     mutant(
         "silent_copies_not_waited_for",
