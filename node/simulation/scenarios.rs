@@ -9,6 +9,7 @@ use mizuya_node::logic::{
     },
     keyspace::{Partition, partition_of},
     node::{Effects, Ticket},
+    resp::Reply,
 };
 use mizuya_wire::quorum::MemberQuorum;
 
@@ -285,7 +286,7 @@ fn a_late_word_of_a_former_copy_makes_no_empty_one_a_successor() {
     cluster.run(500);
     let (primary, other) = holders(&cluster, 0);
     cluster.network.block(other, primary);
-    write(&mut cluster, primary, 0);
+    let key = write(&mut cluster, primary, 0);
     cluster.run(50);
     let late = cluster.network.withhold(other, primary).expect("a stream");
     cluster.unblock(other, primary);
@@ -302,19 +303,33 @@ fn a_late_word_of_a_former_copy_makes_no_empty_one_a_successor() {
     cluster.within("it is in sync", 10_000, |c| !is_alone(c, 0));
     cluster.crash(primary);
     cluster.within("it is the primary", 10_000, |c| c.primaries(other) == usize::from(PARTITIONS));
+    cluster.run(1000);
+    let words = [Bytes::from_static(b"GET"), key];
+    assert_eq!(
+        execute(&mut cluster, other, 0, &words),
+        Some(Reply::Bulk(Bytes::from_static(b"value"))),
+        "{}",
+        cluster.trace.text()
+    );
     cluster.is_fine();
 }
 
-/// Has a member execute a write of which no client knows.
-fn write(cluster: &mut Cluster, place: usize, partition: usize) {
+/// Has a member execute a write of which no client knows. Returns its key.
+fn write(cluster: &mut Cluster, place: usize, partition: usize) -> Bytes {
     let keys = (0..).map(|number| Bytes::from(format!("unknown:{number}")));
     let key = keys.into_iter().find(|key| partition_of(key, PARTITIONS).index() == partition).expect("a key");
-    let words = [Bytes::from_static(b"SET"), key, Bytes::from_static(b"value")];
+    let words = [Bytes::from_static(b"SET"), key.clone(), Bytes::from_static(b"value")];
+    execute(cluster, place, partition, &words);
+    key
+}
+
+fn execute(cluster: &mut Cluster, place: usize, partition: usize, words: &[Bytes]) -> Option<Reply> {
     let (clock, mut effects) = (cluster.clock(place), Effects::default());
     let ticket = Ticket { connection: place as u64, request: u64::MAX, part: 0 };
     let node = cluster.node(place).expect("it runs");
-    node.submit(ticket, Partition(partition as u16), &words, clock, 1, &mut effects);
+    let reply = node.submit(ticket, Partition(partition as u16), words, clock, 1, &mut effects);
     cluster.carry_out(place, effects);
+    reply
 }
 
 /// Where a partition's primary and its copy are.
