@@ -246,7 +246,7 @@ impl Cluster {
                 counted.messages += messages.len() as u64;
                 counted.frames += 1;
                 let messages = messages.iter().map(|message| to_wire(message.clone(), Millis(self.now))).collect();
-                counted.frame_bytes += Frame { messages, datagrams: Vec::new() }.encoded_len() as u64;
+                counted.frame_bytes += Frame { messages, ..Frame::default() }.encoded_len() as u64;
             }
             self.frames.push((from, to, messages));
         }

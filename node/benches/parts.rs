@@ -154,7 +154,7 @@ fn frame() -> Message {
 fn frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group(format!("peer frame of {BATCH} changes"));
     group.throughput(Throughput::Elements(BATCH));
-    let out = |message| Frame { messages: vec![to_wire(message, Millis(0))], datagrams: Vec::new() };
+    let out = |message| Frame { messages: vec![to_wire(message, Millis(0))], ..Frame::default() };
     let wire = Bytes::from(out(frame()).encode_to_vec());
     group.bench_function("encode", |bencher| {
         bencher.iter_batched(frame, |message| out(message).encode_to_vec(), BatchSize::SmallInput);

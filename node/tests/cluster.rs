@@ -10,6 +10,9 @@ mod leaving;
 #[path = "cluster/departing.rs"]
 mod departing;
 
+#[path = "cluster/strangers.rs"]
+mod strangers;
+
 use std::time::{Duration, Instant};
 
 use mizuya_node::io::shutdown;

@@ -1,4 +1,4 @@
-//! Compiles the protobuf of the admin and peer services with protox, so that no protoc is needed.
+//! Compiles the protobuf of the admin service and of the peer stream with protox, so that no protoc is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["proto/admin.proto", "proto/peer.proto"];

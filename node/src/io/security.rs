@@ -4,7 +4,8 @@ use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -13,12 +14,15 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
 
 /// Bytes of the gossip key.
 pub const GOSSIP_KEY_BYTES: usize = 32;
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long certificates made by `init-secrets` are valid.
 const VALID_YEARS: u64 = 10;
 const SECONDS_A_YEAR: u64 = 31_556_952;
@@ -43,9 +47,20 @@ pub enum SecurityError {
     /// The gossip key is not 32 bytes in base64.
     #[error("security.dir: {0}: must be {GOSSIP_KEY_BYTES} bytes in base64")]
     GossipKey(PathBuf),
-    /// A certificate or key could not be made or read.
+    /// A certificate or key could not be made.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// `ca.crt`, `tls.crt` and `tls.key` are no certificates and key, or the key is another's.
+    #[error(
+        "security.dir: {dir}: ca.crt, tls.crt and tls.key: {source}; `mizuya-node init-secrets DIR --name NAME` makes \
+         them"
+    )]
+    Tls {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// How members know each other.
@@ -56,11 +71,10 @@ pub enum Security {
     Insecure,
 }
 
-/// What the folder holds.
+/// What the folder's files make.
 pub struct Secrets {
-    authority: Vec<u8>,
-    certificate: Vec<u8>,
-    key: Vec<u8>,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
     /// Seals gossip.
     pub gossip: [u8; GOSSIP_KEY_BYTES],
 }
@@ -75,29 +89,17 @@ impl Security {
         }
     }
 
-    /// TLS of the peer port; none: plain. A caller without a certificate gets as far as the services, which refuse it
-    /// by name and count it.
-    pub fn server(&self) -> Option<ServerTlsConfig> {
+    /// TLS of the peer port; none: plain. A caller without a certificate gets through the handshake; the port refuses
+    /// it by name and counts it.
+    pub fn server(&self) -> Option<&Arc<ServerConfig>> {
         let Self::Mutual(secrets) = self else { return None };
-        Some(
-            ServerTlsConfig::new()
-                .identity(secrets.identity())
-                .client_ca_root(Certificate::from_pem(&secrets.authority))
-                .client_auth_optional(true)
-                .timeout(HANDSHAKE_TIMEOUT),
-        )
+        Some(&secrets.server)
     }
 
-    /// TLS towards a member of this name; none: plain.
-    pub fn client(&self, member: &str) -> Option<ClientTlsConfig> {
+    /// TLS towards a member; none: plain.
+    pub fn client(&self) -> Option<&Arc<ClientConfig>> {
         let Self::Mutual(secrets) = self else { return None };
-        Some(
-            ClientTlsConfig::new()
-                .identity(secrets.identity())
-                .ca_certificate(Certificate::from_pem(&secrets.authority))
-                .domain_name(member)
-                .timeout(HANDSHAKE_TIMEOUT),
-        )
+        Some(&secrets.client)
     }
 
     /// Key of gossip; none: datagrams go open.
@@ -118,17 +120,40 @@ impl Secrets {
             .ok()
             .and_then(|key| key.try_into().ok())
             .ok_or(SecurityError::GossipKey(key_path))?;
-        Ok(Self {
-            authority: read(&dir.join("ca.crt"))?,
-            certificate: read(&dir.join("tls.crt"))?,
-            key: read(&dir.join("tls.key"))?,
-            gossip,
-        })
+        let (authority, certificate) = (read(&dir.join("ca.crt"))?, read(&dir.join("tls.crt"))?);
+        let key = read(&dir.join("tls.key"))?;
+        let (server, client) =
+            tls(&authority, &certificate, &key).map_err(|source| SecurityError::Tls { dir: dir.to_owned(), source })?;
+        Ok(Self { server: Arc::new(server), client: Arc::new(client), gossip })
     }
+}
 
-    fn identity(&self) -> Identity {
-        Identity::from_pem(&self.certificate, &self.key)
+/// Both ends of TLS between members, from what is in the files.
+fn tls(
+    authority: &[u8],
+    certificate: &[u8],
+    key: &[u8],
+) -> Result<(ServerConfig, ClientConfig), Box<dyn std::error::Error + Send + Sync>> {
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(authority) {
+        roots.add(root?)?;
     }
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key)?;
+    let callers = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
+    let mut server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(callers)
+        .with_single_cert(chain.clone(), key.clone_key())?;
+    server.alpn_protocols.push(b"h2".to_vec());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?;
+    Ok((server, client))
 }
 
 /// Writes a cluster's secrets to a folder. An authority and a gossip key that are there already are kept, so that
@@ -240,5 +265,25 @@ mod tests {
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(dir.path().join("tls.key")).unwrap());
         assert_eq!(mode & 0o777, 0o600);
         assert!(Security::load(&settings(Some(dir.path()), false)).unwrap().gossip().is_some());
+    }
+
+    #[test]
+    fn files_that_are_no_certificate_or_another_key_are_refused_by_name() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        init(dir.path(), &[]).unwrap();
+        init(other.path(), &[]).unwrap();
+        let refused = || Security::load(&settings(Some(dir.path()), false)).err().unwrap().to_string();
+        fs::copy(other.path().join("tls.key"), dir.path().join("tls.key")).unwrap();
+        let error = refused();
+        assert!(error.contains("tls.key") && error.contains("init-secrets"), "{error}");
+        for file in ["ca.crt", "tls.crt", "tls.key"] {
+            init(dir.path(), &[]).unwrap();
+            let path = dir.path().join(file);
+            let kept = fs::read(&path).unwrap();
+            fs::write(&path, "no certificate").unwrap();
+            let error = refused();
+            assert!(error.contains(file) && error.contains("init-secrets"), "{error}");
+            fs::write(&path, kept).unwrap();
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! What the operator and the nodes say to each other, and nothing else: the protobuf of the admin and peer services,
-//! the types of the settings file, and the quorum rules.
+//! What the operator and the nodes say to each other, and nothing else: the protobuf of the admin service and of the
+//! peer stream, the types of the settings file, and the quorum rules.
 
 pub mod quorum;
 pub mod settings;
@@ -10,7 +10,7 @@ pub mod admin {
     tonic::include_proto!("mizuya.admin.v1");
 }
 
-/// The peer service: the frames that nodes exchange.
+/// The peer stream: the frames that nodes exchange.
 #[allow(missing_docs, clippy::pedantic)]
 pub mod peer {
     tonic::include_proto!("mizuya.peer.v1");

@@ -1,6 +1,7 @@
 //! Streams between members: each member dials every other one and speaks on the stream that it opened.
 
 pub mod convert;
+mod frames;
 pub mod server;
 pub mod streams;
 
@@ -8,7 +9,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -26,10 +27,6 @@ pub const FRAME_BYTES: usize = 256 << 10;
 pub const MAX_STREAMS: usize = 1024;
 /// Gossip datagrams that wait for one peer's stream; older ones go.
 const MAX_DATAGRAMS: usize = 64;
-/// Metadata: name of who speaks, or who answers.
-pub const MEMBER_KEY: &str = "mizuya-member";
-/// Metadata: its start.
-pub const GENERATION_KEY: &str = "mizuya-generation";
 
 /// What is known of the stream to one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,8 +47,7 @@ pub struct Link {
     wake: Notify,
     /// The peer was just heard: no need to wait before the next try.
     heard: Notify,
-    /// Number of the present stream; 0 while there is none. A writer of an earlier one ends.
-    session: AtomicU64,
+    up: AtomicBool,
     datagrams: Mutex<VecDeque<Bytes>>,
     state: Mutex<LinkState>,
 }
@@ -64,7 +60,7 @@ impl Link {
 
     /// Whether messages can be sent.
     pub fn is_up(&self) -> bool {
-        self.session.load(Ordering::Acquire) != 0
+        self.up.load(Ordering::Acquire)
     }
 
     /// Sends a gossip datagram over the stream. False: there is none.
@@ -91,7 +87,6 @@ impl Link {
 #[derive(Default)]
 pub struct Links {
     links: RwLock<BTreeMap<MemberName, Arc<Link>>>,
-    sessions: AtomicU64,
 }
 
 impl Links {
@@ -133,9 +128,5 @@ impl Links {
         if links.get(peer).is_some_and(|present| Arc::ptr_eq(present, link)) {
             links.remove(peer);
         }
-    }
-
-    fn next_session(&self) -> u64 {
-        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }
 }

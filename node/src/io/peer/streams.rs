@@ -2,23 +2,34 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use futures::{Stream, stream};
+use futures::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
 use mizuya_wire::{
-    peer::{Frame, peer_client::PeerClient},
+    peer::{Frame, Opening},
     settings::Timing,
 };
+use rustls::pki_types::ServerName;
 use tokio::{
+    net::{TcpStream, lookup_host},
     task::{JoinSet, yield_now},
-    time,
+    time::{self, timeout},
 };
-use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Status, transport::Endpoint};
+use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_util::{either::Either, sync::CancellationToken};
 
-use super::{FRAME_BYTES, GENERATION_KEY, Link, MAX_FRAME_BYTES, MEMBER_KEY, convert};
+use super::{
+    FRAME_BYTES, Link, MAX_FRAME_BYTES, convert,
+    frames::{Frames, OPENING_TIMEOUT, PREFACE, frames, opening, prepare},
+    server::OURSELVES,
+};
 use crate::{
     io::{gossip, runtime::Runtime},
     logic::{cluster::member::MemberName, node::ASK_EVERY},
@@ -30,11 +41,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long an address that turned out to be this member itself is left alone.
 const OWN_ADDRESS: Duration = Duration::from_mins(1);
-/// How long the answer to the call that opens a stream may take.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Windows of HTTP/2: how much may be on its way without an answer.
-const WINDOW_BYTES: u32 = 4 << 20;
-
 /// Who sleeps longer than it wanted by this much has waited for a core. Timers tick every millisecond.
 const LATE: Duration = Duration::from_millis(2);
 
@@ -90,10 +96,12 @@ async fn keep_open(runtime: Arc<Runtime>, name: MemberName, port: u16, stop: Can
             () = stop.cancelled() => break,
         };
         let broken = match outcome {
-            Ok(incoming) => {
+            Ok(frames) => {
                 wait = BACKOFF.0;
+                let (speaking, answers) = frames.split();
                 tokio::select! {
-                    broken = until_broken(incoming) => broken,
+                    broken = speak(&runtime, &name, &link, speaking) => broken,
+                    broken = until_broken(answers) => broken,
                     () = stop.cancelled() => Broken::Ended("no longer wanted".to_owned()),
                 }
             }
@@ -114,61 +122,76 @@ async fn keep_open(runtime: Arc<Runtime>, name: MemberName, port: u16, stop: Can
 }
 
 /// Opens a stream; from then on messages flow.
-async fn open(
-    runtime: &Arc<Runtime>,
-    name: &MemberName,
-    port: u16,
-    link: &Arc<Link>,
-) -> Result<tonic::Streaming<Frame>, Broken> {
-    let connect = |error: tonic::transport::Error| Broken::Connect(with_causes(&error));
-    let mut endpoint = endpoint(name, port, runtime).map_err(connect)?;
-    if let Some(tls) = runtime.security().client(name.as_str()) {
-        endpoint = endpoint.tls_config(tls).map_err(connect)?;
-    }
-    let channel = endpoint.connect().await.map_err(connect)?;
-    let mut client = PeerClient::new(channel).max_encoding_message_size(MAX_FRAME_BYTES);
-    let session = runtime.links().next_session();
-    let mut request = Request::new(frames(runtime.clone(), name.clone(), link.clone(), session));
-    let identity = runtime.identity();
-    let text =
-        |text: String| text.parse().map_err(|_| Broken::Connect("the member's name is no plain text".to_owned()));
-    request.metadata_mut().insert(MEMBER_KEY, text(identity.name.to_string())?);
-    request.metadata_mut().insert(GENERATION_KEY, text(identity.generation.0.to_string())?);
-    let answer = time::timeout(OPEN_TIMEOUT, client.exchange(request))
+async fn open(runtime: &Arc<Runtime>, name: &MemberName, port: u16, link: &Arc<Link>) -> Result<Frames, Broken> {
+    let failed = |error| Broken::Connect(told(&error));
+    let socket = connect(runtime, name, port).await.map_err(failed)?;
+    let (frames, answer) = timeout(OPENING_TIMEOUT, say_who(runtime, name, socket))
         .await
-        .map_err(|_| Broken::Connect("no answer to the call that opens the stream".to_owned()))?
-        .map_err(|status| match status.code() {
-            Code::AlreadyExists => Broken::Ourselves,
-            _ => Broken::Refused(status.message().to_owned()),
-        })?;
-    let calls_itself = answer.metadata().get(MEMBER_KEY).and_then(|name| name.to_str().ok()).map(MemberName::from);
+        .map_err(|_| Broken::Connect("no answer to the words that open the stream".to_owned()))?
+        .map_err(failed)?;
+    if let Some(refused) = answer.refused {
+        return Err(if refused.code == OURSELVES { Broken::Ourselves } else { Broken::Refused(refused.message) });
+    }
+    let calls_itself = MemberName::from(answer.member.as_str());
     {
         let mut state = link.state.lock();
         state.up_since = Some(runtime.clock().now);
         state.down_since = None;
         state.error = None;
-        state.calls_itself = calls_itself.filter(|itself| itself != name);
+        state.calls_itself = Some(calls_itself).filter(|itself| itself != name);
     }
-    link.session.store(session, Ordering::Release);
+    link.up.store(true, Ordering::Release);
     tracing::debug!(peer = %name, port, "stream open");
     runtime.with_effects(|node, clock, _, effects| node.stream_up(name, clock, effects));
     runtime.gossip(gossip::Event::StreamWorks(name.clone()));
-    link.wake.notify_one();
-    Ok(answer.into_inner())
+    Ok(frames)
 }
 
-fn endpoint(name: &MemberName, port: u16, runtime: &Runtime) -> Result<Endpoint, tonic::transport::Error> {
-    let scheme = if runtime.security().gossip().is_some() { "https" } else { "http" };
-    let host = if name.as_str().contains(':') { format!("[{name}]") } else { name.to_string() };
+/// Tries all addresses that the name has, one after the other, in the time for one.
+async fn connect(runtime: &Runtime, name: &MemberName, port: u16) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = lookup_host((name.as_str(), port)).await?.collect();
     let timing = runtime.timing();
-    Ok(Endpoint::from_shared(format!("{scheme}://{host}:{port}"))?
-        .connect_timeout(connect_timeout(&timing))
-        .tcp_nodelay(true)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .http2_keep_alive_interval(timing.suspicion)
-        .keep_alive_timeout(Duration::from_secs(2).max(timing.suspicion * 2))
-        .keep_alive_while_idle(true))
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in &addresses {
+        let limit = connect_timeout(&timing) / addresses.len() as u32;
+        match timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => {
+                prepare(&socket, Duration::from_secs(2).max(timing.suspicion * 2))?;
+                return Ok(socket);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {address} in time")),
+        }
+    }
+    Err(last)
+}
+
+/// Says who speaks, and hears who answers.
+async fn say_who(runtime: &Runtime, name: &MemberName, socket: TcpStream) -> io::Result<(Frames, Opening)> {
+    let socket = match runtime.security().client() {
+        Some(tls) => {
+            let host = ServerName::try_from(name.to_string()).map_err(io::Error::other)?;
+            Either::Left(TlsStream::from(TlsConnector::from(tls.clone()).connect(host, socket).await?))
+        }
+        None => Either::Right(socket),
+    };
+    let mut frames = frames(socket);
+    frames.write_buffer_mut().extend_from_slice(&PREFACE);
+    let own = runtime.identity();
+    let speaker = Opening { member: own.name.to_string(), generation: own.generation.0, refused: None };
+    frames.send(opening(speaker)).await?;
+    let answer = frames.next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
+    let answer = answer.opening.filter(|opening| !opening.member.is_empty());
+    let answer = answer.ok_or_else(|| io::Error::other("the answer does not say who answers"))?;
+    Ok((frames, answer))
+}
+
+/// Whoever ends at once says no last word over TLS.
+fn told(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the peer closed it".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// How long a connection may take to be made.
@@ -178,7 +201,7 @@ pub fn connect_timeout(timing: &Timing) -> Duration {
 
 /// A stream ended: the node and the failure detector hear of it.
 fn close(runtime: &Runtime, name: &MemberName, link: &Link, broken: &Broken) {
-    let was_up = link.session.swap(0, Ordering::AcqRel) != 0;
+    let was_up = link.up.swap(false, Ordering::AcqRel);
     {
         let mut state = link.state.lock();
         state.up_since = None;
@@ -194,68 +217,53 @@ fn close(runtime: &Runtime, name: &MemberName, link: &Link, broken: &Broken) {
 }
 
 /// The answering half carries nothing; it ends when the stream does.
-async fn until_broken(mut incoming: tonic::Streaming<Frame>) -> Broken {
+async fn until_broken(mut answers: SplitStream<Frames>) -> Broken {
     loop {
-        match incoming.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Broken::Ended("the peer closed it".to_owned()),
-            Err(status) => return Broken::Ended(status_text(&status)),
+        match answers.next().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Broken::Ended(told(&error)),
+            None => return Broken::Ended("the peer closed it".to_owned()),
         }
     }
 }
 
-/// What there is to say to a peer, one frame at a time. It is asked for the next frame only when the last one is on its
+/// Says what there is to say to a peer, one frame at a time. The next one is asked for only when the last one is on its
 /// way, so what waits, waits in the node.
-fn frames(
-    runtime: Arc<Runtime>,
-    name: MemberName,
-    link: Arc<Link>,
-    session: u64,
-) -> impl Stream<Item = Frame> + Send + 'static {
-    stream::unfold((runtime, name, link), move |(runtime, name, link)| async move {
+async fn speak(runtime: &Runtime, name: &MemberName, link: &Link, mut frames: SplitSink<Frames, Frame>) -> Broken {
+    loop {
         // What else is ready has its turn between two chunks.
-        if runtime.node().builds_for(&name) {
+        if runtime.node().builds_for(name) {
             yield_now().await;
         }
-        loop {
-            match link.session.load(Ordering::Acquire) {
-                present if present == session => {
-                    let frame = next_frame(&runtime, &name, &link);
-                    if !frame.messages.is_empty() || !frame.datagrams.is_empty() {
-                        return Some((frame, (runtime, name, link)));
-                    }
-                }
-                present if present > session => {
-                    // What woke this one was meant for its successor.
-                    link.wake.notify_one();
-                    return None;
-                }
-                _ => {}
-            }
-            // A wake that came meanwhile is kept.
-            let asleep = Instant::now();
-            tokio::select! {
-                // Who wakes this one is in the middle of a batch of commands, and others are ready behind it: what all of
-                // them have to say goes into one frame.
-                () = link.wake.notified() => {
-                    if link.session.load(Ordering::Acquire) == session {
-                        yield_now().await;
-                    }
-                }
-                () = time::sleep(ASK_EVERY), if runtime.node().builds_for(&name) => {
-                    if asleep.elapsed() > ASK_EVERY + LATE {
-                        runtime.node().sends_late(&name);
-                    }
-                }
+        let frame = next_frame(runtime, name, link);
+        if frame.messages.is_empty() && frame.datagrams.is_empty() {
+            until_woken(runtime, name, link).await;
+        } else if let Err(error) = frames.send(frame).await {
+            return Broken::Ended(told(&error));
+        }
+    }
+}
+
+/// Waits until there may be something to say. A wake that came meanwhile is kept.
+async fn until_woken(runtime: &Runtime, name: &MemberName, link: &Link) {
+    let asleep = Instant::now();
+    tokio::select! {
+        // Who wakes this one is in the middle of a batch of commands, and others are ready behind it: what all of them
+        // have to say goes into one frame.
+        () = link.wake.notified() => yield_now().await,
+        () = time::sleep(ASK_EVERY), if runtime.node().builds_for(name) => {
+            if asleep.elapsed() > ASK_EVERY + LATE {
+                runtime.node().sends_late(name);
             }
         }
-    })
+    }
 }
 
 fn next_frame(runtime: &Runtime, name: &MemberName, link: &Link) -> Frame {
     let clock = runtime.clock();
     let messages = runtime.node().take_messages(name, FRAME_BYTES, clock);
-    let mut frame = Frame { messages: Vec::with_capacity(messages.len()), datagrams: link.take_datagrams() };
+    let mut frame =
+        Frame { messages: Vec::with_capacity(messages.len()), datagrams: link.take_datagrams(), opening: None };
     for message in messages {
         let bytes = message.weight();
         if bytes < MAX_FRAME_BYTES - FRAME_BYTES {
@@ -265,25 +273,4 @@ fn next_frame(runtime: &Runtime, name: &MemberName, link: &Link) -> Frame {
         }
     }
     frame
-}
-
-fn status_text(status: &Status) -> String {
-    match std::error::Error::source(status) {
-        Some(source) => with_causes(source),
-        None => status.message().to_owned(),
-    }
-}
-
-/// An error with what caused it: the first text alone is often only `transport error`.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -74,6 +74,12 @@ pub fn kept(words: &Words<'_>) -> Vec<Bytes> {
     words.iter().map(|word| Bytes::copy_from_slice(word)).collect()
 }
 
+/// The words of a command, to be kept: its name costs nothing.
+pub fn kept_with_name(command: &Command, words: &Words<'_>) -> Vec<Bytes> {
+    let name = Bytes::from_static(command.name.as_bytes());
+    std::iter::once(name).chain(words.iter().skip(1).map(|word| Bytes::copy_from_slice(word))).collect()
+}
+
 /// What a command did, beside its reply.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Done<'a> {

@@ -22,7 +22,7 @@ use crate::logic::{
         replica::{HOLD, Standing, not_begun},
     },
     commands::{
-        self, Access, Changes, Context, Done, Words, kept,
+        self, Access, Changes, Context, Done, Words, kept_with_name,
         table::{self, Command},
         words_of,
     },
@@ -160,7 +160,7 @@ impl Node {
                 Seen::Cold => {}
             }
         }
-        let request = Request { hot, ..self.request(origin, partition, kept(words)) };
+        let request = Request { hot, ..self.request(origin, partition, kept_with_name(ask.command, words)) };
         let waiting = Waiting { request, deadline, epoch: 0 };
         if here {
             self.wait(waiting, effects)
