@@ -3,7 +3,7 @@
 use std::{io, ops::Range, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     clients::{Client, Clients},
@@ -374,7 +374,7 @@ impl Session {
         if let Some(reply) = self.runtime.submit_in(batch, ticket, ask, straight) {
             self.answer(reply);
         } else {
-            let parts = Parts { partitions: vec![partition], replies: vec![None], merge: None };
+            let parts = Parts { partitions: smallvec![partition], replies: smallvec![None], merge: None };
             self.slots.pending(parts, self.protocol, epoch);
         }
     }
@@ -395,11 +395,11 @@ impl Session {
             let ask = Ask { command, partition: *partition, words: part(i), settled: false };
             self.runtime.submit_in(batch, self.ticket(i as u32), ask, None)
         };
-        let replies: Vec<Option<Reply>> = partitions.iter().enumerate().map(submit).collect();
+        let replies: SmallVec<[Option<Reply>; 1]> = partitions.iter().enumerate().map(submit).collect();
         if replies.iter().all(Option::is_some) {
             self.answer(merge.merge(replies.into_iter().flatten().collect()));
         } else {
-            let parts = Parts { partitions: partitions.to_vec(), replies, merge: Some(merge) };
+            let parts = Parts { partitions: partitions.into(), replies, merge: Some(merge) };
             self.slots.pending(parts, self.protocol, epoch);
         }
     }

@@ -1,6 +1,9 @@
 //! Replies of one connection in the order of its requests, whenever they come.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::output::Output;
 use crate::logic::{
@@ -27,19 +30,19 @@ enum State {
 
 /// Parts of a request, one a partition.
 pub(super) struct Parts {
-    pub(super) partitions: Vec<Partition>,
+    pub(super) partitions: SmallVec<[Partition; 1]>,
     /// In the same order.
-    pub(super) replies: Vec<Option<Reply>>,
+    pub(super) replies: SmallVec<[Option<Reply>; 1]>,
     /// None: there is only one part, and its reply is the request's.
     pub(super) merge: Option<Merge>,
 }
 
 impl Parts {
     fn merged(self) -> Reply {
-        let mut replies: Vec<Reply> = self.replies.into_iter().flatten().collect();
+        let mut replies = self.replies.into_iter().flatten();
         match self.merge {
-            Some(merge) => merge.merge(replies),
-            None => replies.pop().unwrap_or(Reply::Nil),
+            Some(merge) => merge.merge(replies.collect()),
+            None => replies.next().unwrap_or(Reply::Nil),
         }
     }
 }
@@ -227,6 +230,7 @@ fn unmark(busy: &mut HashMap<Partition, (u32, u64)>, partition: Partition) {
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
+    use smallvec::smallvec;
 
     use super::*;
 
@@ -235,7 +239,7 @@ mod tests {
     }
 
     fn one(partition: u16) -> Parts {
-        Parts { partitions: vec![Partition(partition)], replies: vec![None], merge: None }
+        Parts { partitions: smallvec![Partition(partition)], replies: smallvec![None], merge: None }
     }
 
     fn written(out: &mut Output) -> String {
@@ -264,8 +268,8 @@ mod tests {
     #[test]
     fn parts_are_merged_when_the_last_one_is_there_and_repeats_are_ignored() {
         let (mut slots, mut out) = (Slots::default(), Output::default());
-        let partitions = vec![Partition(3), Partition(4), Partition(5)];
-        let replies = vec![None, Some(Reply::Integer(10)), None];
+        let partitions = smallvec![Partition(3), Partition(4), Partition(5)];
+        let replies = smallvec![None, Some(Reply::Integer(10)), None];
         slots.pending(Parts { partitions, replies, merge: Some(Merge::Sum) }, Protocol::Resp2, 1);
         assert_eq!(slots.in_flight(), 2);
         slots.fill(ticket(0, 2), Reply::Integer(1), &mut out);

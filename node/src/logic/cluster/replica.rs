@@ -71,6 +71,8 @@ pub struct Replica {
     last: Version,
     log: VecDeque<Record>,
     log_bytes: usize,
+    /// Name of the map of the last change that was put there.
+    map: Bytes,
     /// Version of the change before the first one in `log`.
     base: Version,
     /// Lower epochs are refused.
@@ -120,6 +122,7 @@ impl Replica {
             last: Version::default(),
             log: VecDeque::new(),
             log_bytes: 0,
+            map: Bytes::new(),
             base: Version::default(),
             floor: PartitionEpoch::default(),
             role: Role::None,

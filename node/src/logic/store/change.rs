@@ -78,14 +78,21 @@ pub enum Change<'a> {
 }
 
 impl Change<'_> {
-    /// The same for itself. Key and value are copied, so that they pin no read buffer.
-    pub fn to_op(&self) -> Op {
+    /// The same for itself. Key and value are copied, so that they pin no read buffer; the name of a map is shared with
+    /// the `last` one where that is the same.
+    pub fn to_op(&self, last: &mut Bytes) -> Op {
+        let mut shared = |map: &[u8]| {
+            if *last != *map {
+                *last = own(map);
+            }
+            last.clone()
+        };
         match self {
             Self::Put { map, key, value, expires } => {
-                Op::Put { map: own(map), key: own(key), value: value.to_bytes(), expires: *expires }
+                Op::Put { map: shared(map), key: own(key), value: value.to_bytes(), expires: *expires }
             }
-            Self::Remove { map, key, cause } => Op::Remove { map: own(map), key: own(key), cause: *cause },
-            Self::Clear { map } => Op::Clear { map: map.map(own) },
+            Self::Remove { map, key, cause } => Op::Remove { map: shared(map), key: own(key), cause: *cause },
+            Self::Clear { map } => Op::Clear { map: map.map(shared) },
         }
     }
 }

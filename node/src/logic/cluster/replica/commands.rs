@@ -101,7 +101,7 @@ impl Replica {
         for mut change in changes {
             self.last = Version { epoch, sequence: self.last.sequence + 1 };
             if followed {
-                let op = change.to_op();
+                let op = change.to_op(&mut self.map);
                 if let (Change::Put { value, .. }, Op::Put { value: own, .. }) = (&mut change, &op) {
                     *value = NewValue::Own(own.clone());
                 }
