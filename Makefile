@@ -58,8 +58,8 @@ generate: build ## Write the files that are made from code: the CRD and the inst
 	@$(BIN)/mizuya-operator manifests --without-crd > manifests/install/operator.yaml.new && \
 		mv manifests/install/operator.yaml.new manifests/install/operator.yaml
 
-chaos: install ## Attack a cache for MINUTES (10) and check what it holds; SEED repeats the choices.
-	@$(BIN)/chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+chaos: install ## Attack a cache for MINUTES (10) and check what it holds; SEED repeats the choices, ONLY=part of a fault's name.
+	@$(BIN)/chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
 
 kind-check: build ## Show that the demo runs on kind: build kind and its nodes, play the demo there, remove all of it.
 	@$(BIN)/local-kubernetes kind-check

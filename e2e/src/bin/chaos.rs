@@ -15,11 +15,14 @@ struct Arguments {
     /// Start of the choices [default: any].
     #[arg(long)]
     seed: Option<u64>,
+    /// Only faults whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(chaos::any_seed);
-    chaos::run(Duration::from_mins(arguments.minutes), seed).await
+    chaos::run(Duration::from_mins(arguments.minutes), seed, arguments.only.as_deref().unwrap_or_default()).await
 }

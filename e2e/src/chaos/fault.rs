@@ -70,20 +70,21 @@ impl Fault {
 /// The cache under attack, and chance.
 pub struct Scene<'a> {
     cache: &'a Cache,
+    kinds: Vec<Fault>,
     random: StdRng,
     /// Nodes that are wanted now.
     pub replicas: u32,
 }
 
 impl<'a> Scene<'a> {
-    /// Of a cache of three nodes.
-    pub fn new(cache: &'a Cache, random: StdRng) -> Self {
-        Self { cache, random, replicas: 3 }
+    /// Of a cache of three nodes, to which these are done.
+    pub fn new(cache: &'a Cache, kinds: Vec<Fault>, random: StdRng) -> Self {
+        Self { cache, kinds, random, replicas: 3 }
     }
 
     /// The fault of this turn: each kind once, then any.
     pub fn choose(&mut self, turn: usize) -> Fault {
-        Fault::ALL.get(turn).copied().unwrap_or_else(|| Fault::ALL[self.random.random_range(0..Fault::ALL.len())])
+        self.kinds.get(turn).copied().unwrap_or_else(|| self.kinds[self.random.random_range(0..self.kinds.len())])
     }
 
     /// Does it, and tells what exactly.

@@ -9,8 +9,8 @@ pub mod tally;
 use crate::load::{Load, Retries};
 use crate::testbed::cache::READY_LIMIT;
 use crate::testbed::{Cache, Testbed, operator};
-use anyhow::{Context, Result, bail};
-use fault::Scene;
+use anyhow::{Context, Result, bail, ensure};
+use fault::{Fault, Scene};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
@@ -24,14 +24,17 @@ const WHOLE_LIMIT: Duration = Duration::from_mins(6);
 /// Writes between two faults.
 const WRITES_BETWEEN: u64 = 6_000;
 
-/// Attacks a cache for this long, and prints what came of it. An error when a promise was broken.
-pub async fn run(lasting: Duration, seed: u64) -> Result<()> {
+/// Attacks a cache for this long with faults whose name contains `only`, and prints what came of it. An error when a promise
+/// was broken.
+pub async fn run(lasting: Duration, seed: u64, only: &str) -> Result<()> {
+    let kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|kind| kind.name().contains(only)).collect();
+    ensure!(!kinds.is_empty(), "no fault is named so; there are: {}", Fault::ALL.map(Fault::name).join(", "));
     let bed = Testbed::connect().await?;
     operator::require(&bed).await?;
     println!("chaos for {} s with seed {seed}", lasting.as_secs());
     remove(&bed).await?;
     bed.kubectl(&["create", "namespace", NAMESPACE]).await?;
-    let done = attack(&bed, lasting, seed).await;
+    let done = attack(&bed, lasting, seed, kinds).await;
     crate::kubernetes::partition::heal()?;
     if done.is_ok() {
         remove(&bed).await?;
@@ -46,13 +49,13 @@ async fn remove(bed: &Testbed) -> Result<()> {
     bed.kubectl(&delete).await.map(drop)
 }
 
-async fn attack(bed: &Testbed, lasting: Duration, seed: u64) -> Result<()> {
+async fn attack(bed: &Testbed, lasting: Duration, seed: u64, kinds: Vec<Fault>) -> Result<()> {
     let cache = Cache::named(bed, NAMESPACE, NAME);
     cache.apply(&json!({ "replicas": 3, "replication": { "factor": 2, "writeQuorum": 2 } })).await?;
     cache.ready(READY_LIMIT).await?;
     let mut load = Load::start(cache.load(Retries::Once).await?).await?;
     load.go_on_for(WRITES_BETWEEN).await?;
-    let mut scene = Scene::new(&cache, StdRng::seed_from_u64(seed));
+    let mut scene = Scene::new(&cache, kinds, StdRng::seed_from_u64(seed));
     let mut tally = Tally::default();
     let start = Instant::now();
     while start.elapsed() < lasting {

@@ -149,8 +149,11 @@ async fn open(runtime: &Arc<Runtime>, name: &MemberName, port: u16, link: &Arc<L
 
 /// Tries all addresses that the name has, one after the other, in the time for one.
 async fn connect(runtime: &Runtime, name: &MemberName, port: u16) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = lookup_host((name.as_str(), port)).await?.collect();
     let timing = runtime.timing();
+    // A question to the name service that gets lost is asked again after five seconds by the system, after this by us.
+    let found = timeout(connect_timeout(&timing), lookup_host((name.as_str(), port))).await;
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer from the name service in time");
+    let addresses: Vec<SocketAddr> = found.map_err(late)??.collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in &addresses {
         let limit = connect_timeout(&timing) / addresses.len() as u32;
