@@ -24,8 +24,8 @@ const WHOLE_LIMIT: Duration = Duration::from_mins(6);
 /// Writes between two faults.
 const WRITES_BETWEEN: u64 = 6_000;
 
-/// Attacks a cache for this long with faults whose name contains `only`, and prints what came of it. An error when a promise
-/// was broken.
+/// Attacks a cache for this long with faults whose name contains `only`, and prints what came of it. An error when a
+/// promise was broken.
 pub async fn run(lasting: Duration, seed: u64, only: &str) -> Result<()> {
     let kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|kind| kind.name().contains(only)).collect();
     ensure!(!kinds.is_empty(), "no fault is named so; there are: {}", Fault::ALL.map(Fault::name).join(", "));

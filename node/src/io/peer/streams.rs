@@ -122,7 +122,7 @@ async fn keep_open(runtime: Arc<Runtime>, name: MemberName, port: u16, stop: Can
 }
 
 /// Opens a stream; from then on messages flow.
-async fn open(runtime: &Arc<Runtime>, name: &MemberName, port: u16, link: &Arc<Link>) -> Result<Frames, Broken> {
+async fn open(runtime: &Runtime, name: &MemberName, port: u16, link: &Link) -> Result<Frames, Broken> {
     let failed = |error| Broken::Connect(told(&error));
     let socket = connect(runtime, name, port).await.map_err(failed)?;
     let (frames, answer) = timeout(OPENING_TIMEOUT, say_who(runtime, name, socket))
