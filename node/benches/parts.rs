@@ -82,8 +82,9 @@ fn store(criterion: &mut Criterion) {
     let mut any = keys.iter().cycle().step_by(7919);
     group.throughput(Throughput::Elements(1));
     group.bench_function("get", |bencher| {
-        bencher
-            .iter(|| store.get(b"default", any.next().unwrap(), Millis(0)).map(|entry| entry.value.to_bytes().len()));
+        bencher.iter(|| {
+            store.get(b"default", &any.next().unwrap()[..], Millis(0)).map(|entry| entry.value().to_bytes().len())
+        });
     });
     group.bench_function("set", |bencher| bencher.iter(|| put(&mut store, any.next().unwrap())));
     group.finish();

@@ -76,7 +76,7 @@ impl Bench {
     fn get(&mut self, number: u64) -> bool {
         let (partition, key) = name(number);
         let entry = self.stores[partition].get(&self.map, &key, Millis(0));
-        entry.is_some_and(|entry| std::hint::black_box(entry.value.to_bytes()).len() == VALUE)
+        entry.is_some_and(|entry| std::hint::black_box(entry.value().to_bytes()).len() == VALUE)
     }
 
     /// As a node does at its limit: what all entries take beyond is freed in the same partition.

@@ -648,7 +648,7 @@ fn submit(
     };
     let mut output = BytesMut::new();
     let straight = Straight { sink: &mut output, protocol: Protocol::Resp3 };
-    let ask = Ask { command, partition, words, settled: true };
+    let ask = Ask { command, partition, words, position: None, settled: true };
     let reply = node.submit_in(&mut node.turn(clock, random), ticket, ask, Some(straight), effects)?;
     let written = (reply == Reply::Written).then(|| Reply::from_resp3(&output.freeze()).expect("a whole reply"));
     Some(written.unwrap_or(reply))

@@ -270,7 +270,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "maps_share_their_keys",
         "commands/call.rs",
-        ("        self.map = map;\n", "        let _ = map;\n"),
+        ("        (self.map, self.position) = (map, None);\n", "        let _ = map;\n"),
         only_own_values::NAME,
     ),
     // S1, S2: volumes

@@ -24,12 +24,30 @@ static CRC16: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_XMODEM);
 
 /// The part of a key that is hashed: what stands between the first `{` and the next `}`, unless that is empty.
 fn hash_tag(key: &[u8]) -> &[u8] {
+    if !may_have(key, b'{') {
+        return key;
+    }
     let Some(open) = memchr::memchr(b'{', key) else { return key };
     match memchr::memchr(b'}', &key[open + 1..]) {
         None | Some(0) => key,
         Some(length) => &key[open + 1..open + 1 + length],
     }
 }
+
+/// Whether a byte stands in a key; may be wrong about that, but not about that it does not. Eight bytes at a time: most
+/// keys are too short for a search of larger steps to pay.
+fn may_have(key: &[u8], byte: u8) -> bool {
+    let (words, rest) = key.as_chunks();
+    let has = |word: &[u8; 8]| {
+        // A byte that is the same becomes zero, and only from zero a borrow reaches the highest bit of a low byte.
+        let other = u64::from_le_bytes(*word) ^ (u64::from(byte) * LOWEST);
+        other.wrapping_sub(LOWEST) & !other & (LOWEST << 7) != 0
+    };
+    words.iter().any(has) || rest.contains(&byte)
+}
+
+/// The lowest bit of each of eight bytes.
+const LOWEST: u64 = u64::MAX / 0xff;
 
 /// The slot of a key.
 pub fn slot(key: &[u8]) -> u16 {
@@ -63,6 +81,20 @@ mod tests {
         assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
         assert_eq!(slot(b"foo{}{bar}"), CRC16.checksum(b"foo{}{bar}") % SLOTS);
         assert_eq!(slot(b"foo{{bar}}zap"), CRC16.checksum(b"{bar") % SLOTS);
+    }
+
+    #[test]
+    fn a_tag_is_found_wherever_it_stands() {
+        for length in 0..40 {
+            for at in 0..length {
+                let mut key = vec![b'|'; length];
+                assert_eq!(hash_tag(&key), key);
+                key[at] = b'{';
+                assert_eq!(hash_tag(&key), key);
+                key.extend_from_slice(b"ab}c");
+                assert_eq!(hash_tag(&key), &key[at + 1..length + 2]);
+            }
+        }
     }
 
     #[test]

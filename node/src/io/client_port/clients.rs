@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -32,7 +33,7 @@ pub(super) struct Client {
     pub(super) labels: Mutex<Labels>,
     /// When it last sent a command, in `Millis`.
     last: AtomicU64,
-    /// That command's place in the table.
+    /// Where that command stands in memory.
     command: AtomicUsize,
     pub(super) resp3: AtomicBool,
     /// Bytes read and not understood yet, and bytes to be written.
@@ -48,17 +49,16 @@ impl Client {
             since: now,
             labels: Mutex::default(),
             last: AtomicU64::new(now.0),
-            command: AtomicUsize::new(usize::MAX),
+            command: AtomicUsize::new(0),
             resp3: AtomicBool::new(false),
             buffered: Default::default(),
         }
     }
 
     /// It sent this command.
-    pub(super) fn used(&self, command: &table::Command, now: Millis) {
+    pub(super) fn used(&self, command: &'static table::Command, now: Millis) {
         self.last.store(now.0, Ordering::Relaxed);
-        let place = table::all().iter().position(|known| std::ptr::eq(known, command));
-        self.command.store(place.unwrap_or(usize::MAX), Ordering::Relaxed);
+        self.command.store(ptr::from_ref(command).addr(), Ordering::Relaxed);
     }
 
     pub(super) fn buffered(&self, input: usize, output: usize) {
@@ -69,7 +69,9 @@ impl Client {
     /// Its line in `CLIENT LIST`, in the words of Redis.
     pub(super) fn line(&self, now: Millis) -> String {
         let labels = self.labels.lock().clone();
-        let command = table::all().get(self.command.load(Ordering::Relaxed)).map_or("NULL", |command| command.name);
+        let place = self.command.load(Ordering::Relaxed);
+        let command = table::all().iter().find(|command| ptr::from_ref::<table::Command>(command).addr() == place);
+        let command = command.map_or("NULL", |command| command.name);
         let idle = now.since(Millis(self.last.load(Ordering::Relaxed))) / 1000;
         let resp = if self.resp3.load(Ordering::Relaxed) { 3 } else { 2 };
         format!(

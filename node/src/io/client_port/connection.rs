@@ -144,13 +144,13 @@ impl Connection {
     fn write_at_once(&mut self) -> io::Result<()> {
         while self.session.output_waits() {
             let output = self.session.output();
-            let written = {
+            let written = if output.is_one_chunk() {
+                // Most often; the kernel needs less for it.
+                self.writer.try_write(output.chunk())
+            } else {
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                match output.chunks_vectored(&mut slices) {
-                    // Most often; the kernel needs less for it.
-                    1 => self.writer.try_write(&slices[0]),
-                    count => self.writer.try_write_vectored(&slices[..count]),
-                }
+                let count = output.chunks_vectored(&mut slices);
+                self.writer.try_write_vectored(&slices[..count])
             };
             match written {
                 Ok(written) => {

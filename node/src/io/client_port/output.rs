@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io::IoSlice};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::logic::resp::Sink;
 
@@ -20,14 +20,25 @@ pub(super) struct Output {
     tail: BytesMut,
 }
 
+impl Output {
+    /// Whether all bytes are in [`Buf::chunk`].
+    pub(super) fn is_one_chunk(&self) -> bool {
+        self.chunk().len() == self.remaining()
+    }
+}
+
 impl Sink for Output {
     fn put(&mut self, bytes: &[u8]) {
-        self.tail.put_slice(bytes);
+        self.tail.put(bytes);
+    }
+
+    fn put_string(&mut self, string: &[u8]) {
+        self.tail.put_string(string);
     }
 
     fn put_value(&mut self, value: &Bytes) {
         if value.len() < SHARED_FROM {
-            self.tail.put_slice(value);
+            self.tail.put(value);
             return;
         }
         let before = self.tail.split().freeze();

@@ -41,7 +41,6 @@ const MOST_AT_ONCE: usize = 257;
 pub const MAX_UNWRITTEN: usize = 8 << 20;
 
 /// Commands that were found and are not executed yet.
-#[derive(Default)]
 struct Ahead<'a> {
     found: SmallVec<[Found; AHEAD]>,
     /// Words of those in frames.
@@ -67,14 +66,23 @@ struct Found {
 }
 
 enum What {
-    /// A command in frames: its words, and if it is for one key, which command and the key's partition.
-    Framed(Range<usize>, Option<(&'static Command, Partition)>),
+    /// A command in frames: its words, and if it is for one key, what is known of it.
+    Framed(Range<usize>, Option<One>),
     /// A command on one line.
     Line,
     /// No command.
     Nothing,
     /// What follows cannot be understood.
     Bad(ProtocolError),
+}
+
+/// A command for one key.
+#[derive(Clone, Copy)]
+struct One {
+    command: &'static Command,
+    partition: Partition,
+    /// Of a key of the default map.
+    position: Option<u64>,
 }
 
 /// A reply that comes later.
@@ -197,28 +205,29 @@ impl Session {
             self.held = std::mem::take(&mut self.must_wait).then_some(held);
             executed += u64::from(self.held.is_none());
         }
-        let mut ahead = Ahead::default();
-        while self.held.is_none() && self.takes_commands() {
-            self.find(&input[taken..], &mut ahead);
-            if ahead.found.is_empty() {
-                break;
-            }
-            self.look_ahead(&ahead);
-            for found in &ahead.found {
-                if self.held.is_some() || !self.takes_commands() {
-                    // Those that are left are found again.
-                    self.parser.forget();
+        {
+            let mut ahead = Ahead { found: SmallVec::new(), words: SmallVec::new(), line: Vec::new() };
+            while self.held.is_none() && self.takes_commands() {
+                self.find(&input[taken..], &mut ahead);
+                if ahead.found.is_empty() {
                     break;
                 }
-                let command = self.take(&mut batch, &ahead, found);
-                self.held = std::mem::take(&mut self.must_wait).then(|| ahead.kept(found));
-                taken += found.length;
-                let is_command = matches!(found.what, What::Framed(..) | What::Line);
-                executed += u64::from(is_command && self.held.is_none());
-                last = command.or(last);
+                self.look_ahead(&ahead);
+                for found in &ahead.found {
+                    if self.held.is_some() || !self.takes_commands() {
+                        // Those that are left are found again.
+                        self.parser.forget();
+                        break;
+                    }
+                    let command = self.take(&mut batch, &ahead, found);
+                    self.held = std::mem::take(&mut self.must_wait).then(|| ahead.kept(found));
+                    taken += found.length;
+                    let is_command = matches!(found.what, What::Framed(..) | What::Line);
+                    executed += u64::from(is_command && self.held.is_none());
+                    last = command.or(last);
+                }
             }
         }
-        drop(ahead);
         input.advance(taken);
         if let Some(command) = last {
             self.client.used(command, batch.turn.clock().now);
@@ -246,8 +255,8 @@ impl Session {
                 }
                 Ok(Some((Request::Framed, length))) => {
                     let first = ahead.words.len();
-                    ahead.words.extend(self.places.iter().map(|place| &rest[place.clone()]));
-                    let one = commands::for_one_key(&ahead.words[first..], self.runtime.partitions());
+                    self.places.iter().for_each(|place| ahead.words.push(&rest[place.clone()]));
+                    let one = self.one_key(&ahead.words[first..]);
                     (What::Framed(first..ahead.words.len(), one), length)
                 }
                 Err(error) => (What::Bad(error), 0),
@@ -268,23 +277,26 @@ impl Session {
         if ahead.found.len() < WORTH_A_LOOK {
             return;
         }
-        let mut keys: SmallVec<[(Partition, &[u8]); AHEAD]> = SmallVec::new();
+        let mut places: SmallVec<[(Partition, u64); AHEAD]> = SmallVec::new();
         for found in &ahead.found {
-            if let What::Framed(words, Some((command, partition))) = &found.what
-                && let Some(key) = command.key_of_default_map(&ahead.words[words.clone()])
-            {
-                keys.push((*partition, key));
+            if let What::Framed(_, Some(One { partition, position: Some(position), .. })) = &found.what {
+                places.push((*partition, *position));
             }
         }
-        self.runtime.node().look_ahead(&keys);
+        self.runtime.node().look_ahead(&places);
+    }
+
+    fn one_key(&self, words: &Words<'_>) -> Option<One> {
+        let (command, partition) = commands::for_one_key(words, self.runtime.partitions())?;
+        let position = command.key_of_default_map(words).map(|key| self.runtime.node().position(key));
+        Some(One { command, partition, position })
     }
 
     fn take(&mut self, batch: &mut Batch, ahead: &Ahead<'_>, found: &Found) -> Option<&'static Command> {
         match &found.what {
-            What::Framed(words, Some((command, partition))) => {
-                let words = &ahead.words[words.clone()];
-                self.one(batch, command, *partition, words);
-                Some(command)
+            What::Framed(words, Some(one)) => {
+                self.one(batch, *one, &ahead.words[words.clone()]);
+                Some(one.command)
             }
             What::Framed(words, None) => self.command(batch, &ahead.words[words.clone()]),
             What::Line => self.command(batch, &words_of(&ahead.line)),
@@ -328,7 +340,7 @@ impl Session {
                 let reply = here::answer(command, &kept(words), self);
                 self.answer(reply);
             }
-            Ok(Route::One(partition)) => self.one(batch, command, partition, words),
+            Ok(Route::One(partition)) => self.one(batch, One { command, partition, position: None }, words),
             Ok(Route::Split(parts, merge)) => {
                 let (partitions, requests): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
                 self.many(batch, (&partitions, merge), command, |part| &requests[part]);
@@ -357,25 +369,28 @@ impl Session {
         answered
     }
 
-    /// The epoch under which a command for these partitions may be sent now; none: it has to wait (rule F2).
-    fn epoch_for(&self, partitions: &[Partition]) -> Option<u64> {
+    /// Whether a command for these partitions may be sent now; else it has to wait (rule F2).
+    fn may_send(&self, partitions: &[Partition]) -> bool {
+        if !self.slots.is_any_busy() {
+            return true;
+        }
         let epoch = self.runtime.node().epoch();
-        partitions.iter().all(|partition| self.slots.may_send(*partition, epoch)).then_some(epoch)
+        partitions.iter().all(|partition| self.slots.may_send(*partition, epoch))
     }
 
-    fn one(&mut self, batch: &mut Batch, command: &'static Command, partition: Partition, words: &Words<'_>) {
-        let Some(epoch) = self.epoch_for(&[partition]) else {
+    fn one(&mut self, batch: &mut Batch, One { command, partition, position }: One, words: &Words<'_>) {
+        if !self.may_send(&[partition]) {
             self.must_wait = true;
             return;
-        };
+        }
         let ticket = self.ticket(0);
-        let ask = Ask { command, partition, words, settled: !self.slots.is_busy(partition) };
+        let ask = Ask { command, partition, words, position, settled: !self.slots.is_busy(partition) };
         let straight = self.slots.is_empty().then_some(Straight { sink: &mut self.output, protocol: self.protocol });
         if let Some(reply) = self.runtime.submit_in(batch, ticket, ask, straight) {
             self.answer(reply);
         } else {
             let parts = Parts { partitions: smallvec![partition], replies: smallvec![None], merge: None };
-            self.slots.pending(parts, self.protocol, epoch);
+            self.slots.pending(parts, self.protocol, batch.turn.epoch());
         }
     }
 
@@ -387,12 +402,12 @@ impl Session {
         command: &'static Command,
         part: impl Fn(usize) -> &'a Words<'a>,
     ) {
-        let Some(epoch) = self.epoch_for(partitions) else {
+        if !self.may_send(partitions) {
             self.must_wait = true;
             return;
-        };
+        }
         let submit = |(i, partition): (usize, &Partition)| {
-            let ask = Ask { command, partition: *partition, words: part(i), settled: false };
+            let ask = Ask { command, partition: *partition, words: part(i), position: None, settled: false };
             self.runtime.submit_in(batch, self.ticket(i as u32), ask, None)
         };
         let replies: SmallVec<[Option<Reply>; 1]> = partitions.iter().enumerate().map(submit).collect();
@@ -400,7 +415,7 @@ impl Session {
             self.answer(merge.merge(replies.into_iter().flatten().collect()));
         } else {
             let parts = Parts { partitions: partitions.into(), replies, merge: Some(merge) };
-            self.slots.pending(parts, self.protocol, epoch);
+            self.slots.pending(parts, self.protocol, batch.turn.epoch());
         }
     }
 
@@ -409,7 +424,7 @@ impl Session {
             let reply = walk.reply();
             return self.answer(reply);
         };
-        if self.epoch_for(&[partition]).is_none() {
+        if !self.may_send(&[partition]) {
             self.must_wait = true;
             return;
         }
@@ -420,7 +435,6 @@ impl Session {
 
     /// Takes steps of a walk until one is answered later or the walk is over.
     fn walk(&mut self, batch: &mut Batch, request: u64) {
-        let epoch = self.runtime.node().epoch();
         loop {
             let Some((command, walk, step)) = self.slots.walk(request) else { return };
             let Some((partition, words)) = walk.step() else {
@@ -428,9 +442,9 @@ impl Session {
                 return self.slots.walked(request, reply, &mut self.output);
             };
             let ticket = Ticket { connection: self.client.id, request, part: step };
-            let ask = Ask { command, partition, words: &words_of(&words), settled: false };
+            let ask = Ask { command, partition, words: &words_of(&words), position: None, settled: false };
             let Some(reply) = self.runtime.submit_in(batch, ticket, ask, None) else {
-                return self.slots.step_sent(request, partition, epoch);
+                return self.slots.step_sent(request, partition, batch.turn.epoch());
             };
             if let Some(reply) = self.slots.walk(request).and_then(|(_, walk, _)| walk.take(reply)) {
                 return self.slots.walked(request, reply, &mut self.output);

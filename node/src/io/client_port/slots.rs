@@ -94,6 +94,11 @@ impl Slots {
         self.busy.get(&partition).is_none_or(|(_, sent)| *sent == epoch)
     }
 
+    /// Whether an earlier request for any one partition is unanswered.
+    pub(super) fn is_any_busy(&self) -> bool {
+        !self.busy.is_empty()
+    }
+
     /// Whether an earlier request for this partition is unanswered.
     pub(super) fn is_busy(&self, partition: Partition) -> bool {
         self.busy.contains_key(&partition)
@@ -102,7 +107,9 @@ impl Slots {
     /// Answers the next request at once.
     pub(super) fn ready(&mut self, reply: Reply, protocol: Protocol, out: &mut Output) {
         if self.queue.is_empty() {
-            reply.encode(protocol, out);
+            if !matches!(reply, Reply::Written) {
+                reply.encode(protocol, out);
+            }
             self.first += 1;
         } else {
             self.waiting += reply.size_hint();

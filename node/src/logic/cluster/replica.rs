@@ -161,11 +161,9 @@ impl Replica {
     }
 
     /// Names of the copies that should hear of changes.
-    pub fn followers(&self) -> Vec<MemberName> {
-        match &self.role {
-            Role::Primary(primary) => primary.copies.values().map(|copy| copy.name.clone()).collect(),
-            _ => Vec::new(),
-        }
+    pub fn followers(&self) -> impl Iterator<Item = &MemberName> {
+        let primary = if let Role::Primary(primary) = &self.role { Some(primary) } else { None };
+        primary.into_iter().flat_map(|primary| primary.copies.values()).map(|copy| &copy.name)
     }
 
     fn knows(&self, epoch: PartitionEpoch) -> bool {

@@ -8,7 +8,7 @@ use super::{Context, Done, Words, answer_value, errors};
 use crate::logic::{
     clock::Millis,
     resp::{Reply, Straight, integer},
-    store::{Cause, Change, NewValue, Store},
+    store::{Cause, Change, Key, NewValue, Store},
 };
 
 /// A reply, or an error in place of it; an error leaves no change.
@@ -28,6 +28,8 @@ pub(super) struct Call<'a, 's> {
     /// In lower case.
     pub(super) name: &'static str,
     pub(super) words: &'a Words<'a>,
+    /// As in [`Context`], for this map.
+    pub(super) position: Option<u64>,
     pub(super) context: &'a Context<'a>,
     pub(super) store: &'s mut Store,
     /// That it works on.
@@ -39,7 +41,7 @@ pub(super) struct Call<'a, 's> {
 impl<'a> Call<'a, '_> {
     /// Works on this map from now on instead of the default one.
     pub(super) fn use_map(&mut self, map: &'a [u8]) {
-        self.map = map;
+        (self.map, self.position) = (map, None);
     }
 
     pub(super) fn map(&self) -> &'a [u8] {
@@ -61,40 +63,59 @@ impl<'a> Call<'a, '_> {
     }
 
     /// Looks a key up for reading: counts as a hit or a miss, and as a use.
-    pub(super) fn read(&mut self, key: &[u8]) -> Option<Found> {
+    pub(super) fn read(&mut self, key: &'a [u8]) -> Option<Found> {
         let found = self.find(key);
         self.count(found.is_some());
         found
     }
 
-    /// Reads the values of some keys, as the reply: one alone, or a list of them.
-    pub(super) fn answer_values(&mut self, keys: &[&'a [u8]], list: bool) -> Reply {
+    /// Reads the value of a key, as the reply.
+    pub(super) fn answer_value(&mut self, key: &'a [u8]) -> Reply {
         let Some(mut straight) = self.straight.take() else {
-            let mut values = keys.iter().map(|key| self.read(key).map_or(Reply::Nil, |found| Reply::Bulk(found.value)));
-            return if list { Reply::Array(values.collect()) } else { values.next().unwrap_or(Reply::Nil) };
+            return self.read(key).map_or(Reply::Nil, |found| Reply::Bulk(found.value));
         };
-        if list {
-            straight.list(keys.len());
-        }
+        self.write_value(key, &mut straight);
+        Reply::Written
+    }
+
+    /// Reads the values of some keys, as the reply: a list of them.
+    pub(super) fn answer_values(&mut self, keys: &[&'a [u8]]) -> Reply {
+        let Some(mut straight) = self.straight.take() else {
+            return Reply::Array(keys.iter().map(|key| self.answer_value(key)).collect());
+        };
+        straight.list(keys.len());
         for key in keys {
-            let hit = answer_value(self.store, (self.map, key), self.context.clock.now, &mut straight);
-            self.count(hit);
+            self.write_value(key, &mut straight);
         }
         Reply::Written
     }
 
+    fn write_value(&mut self, key: &'a [u8], straight: &mut Straight<'_>) {
+        let key = self.key(key);
+        let hit = answer_value(self.store, (self.map, key), self.context.clock.now, straight);
+        self.count(hit);
+    }
+
     /// As [`Call::read`], but not as a use.
-    pub(super) fn glance(&mut self, key: &[u8]) -> Option<Found> {
-        let entry = self.store.peek(self.map, key, self.context.clock.now);
-        let found = entry.map(|entry| Found { value: entry.value.to_bytes(), expires: entry.expires });
+    pub(super) fn glance(&mut self, key: &'a [u8]) -> Option<Found> {
+        let entry = self.store.peek(self.map, self.key(key), self.context.clock.now);
+        let found = entry.map(|entry| Found { value: entry.value().to_bytes(), expires: entry.expires() });
         self.count(found.is_some());
         found
     }
 
     /// Looks a key up for writing: counts as a use only.
-    pub(super) fn find(&mut self, key: &[u8]) -> Option<Found> {
-        let entry = self.store.get(self.map, key, self.context.clock.now)?;
-        Some(Found { value: entry.value.to_bytes(), expires: entry.expires })
+    pub(super) fn find(&mut self, key: &'a [u8]) -> Option<Found> {
+        let entry = self.store.get(self.map, self.key(key), self.context.clock.now)?;
+        Some(Found { value: entry.value().to_bytes(), expires: entry.expires() })
+    }
+
+    /// A key, with what is known of it.
+    fn key(&self, key: &'a [u8]) -> Key<'a> {
+        match self.position {
+            Some(position) if self.words.get(1).is_some_and(|word| std::ptr::eq(*word, key)) => Key::at(key, position),
+            _ => key.into(),
+        }
     }
 
     fn count(&mut self, hit: bool) {
@@ -107,11 +128,13 @@ impl<'a> Call<'a, '_> {
 
     /// From now on the key has this value.
     pub(super) fn put(&mut self, key: &'a [u8], value: impl Into<NewValue<'a>>, expires: Option<Millis>) {
+        let key = self.key(key);
         self.done.changes.push(Change::Put { map: self.map, key, value: value.into(), expires });
     }
 
     /// From now on the key is not there. Only for keys that are.
     pub(super) fn remove(&mut self, key: &'a [u8]) {
+        let key = self.key(key);
         self.done.changes.push(Change::Remove { map: self.map, key, cause: Cause::Deleted });
     }
 

@@ -32,7 +32,7 @@ use self::{
 use crate::logic::{
     clock::{Clock, Millis},
     resp::{Reply, Straight},
-    store::{Change, Store, Value},
+    store::{Change, Key, Store, Value},
 };
 
 /// Longest value, the same as the longest word of a request.
@@ -47,6 +47,8 @@ pub struct Context<'a> {
     pub random: u64,
     /// Map of the commands that Redis knows (requirement A11).
     pub default_map: &'a Bytes,
+    /// Where the second word stands in the default map, if it is a key of it and that was found out.
+    pub position: Option<u64>,
 }
 
 /// What a command needs.
@@ -111,7 +113,7 @@ pub fn execute<'a>(
         return errors::not_for_a_partition(command.name);
     };
     let map = context.default_map;
-    let mut call = Call { name: command.name, words, context, store, map, done, straight };
+    let mut call = Call { name: command.name, words, position: context.position, context, store, map, done, straight };
     run(&mut call).unwrap_or_else(|error| {
         *done = Done::default();
         error
@@ -119,9 +121,9 @@ pub fn execute<'a>(
 }
 
 /// Answers the value of a key, of a map, straight from where it is kept; counts as a use. Whether the key is there.
-pub fn answer_value(store: &mut Store, (map, key): (&[u8], &[u8]), now: Millis, straight: &mut Straight<'_>) -> bool {
+pub fn answer_value(store: &mut Store, (map, key): (&[u8], Key<'_>), now: Millis, straight: &mut Straight<'_>) -> bool {
     let entry = store.get(map, key, now);
-    match entry.as_ref().map(|entry| &entry.value) {
+    match entry.map(|entry| entry.value()) {
         Some(Value::Inside(value)) => straight.value(value),
         Some(Value::Outside(value)) => straight.shared(value),
         None => straight.nil(),

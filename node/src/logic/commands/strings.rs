@@ -16,7 +16,7 @@ fn value_or_nil(found: Option<Found>) -> Reply {
 
 /// GET key
 pub(super) fn get(call: &mut Call<'_, '_>) -> Outcome {
-    Ok(call.answer_values(&call.words[1..2], false))
+    Ok(call.answer_value(call.word(1)))
 }
 
 /// SET key value [NX | XX] [GET] [EX s | PX ms | EXAT unix-s | PXAT unix-ms | KEEPTTL]
@@ -114,7 +114,7 @@ pub(super) fn get_ex(call: &mut Call<'_, '_>) -> Outcome {
 
 /// MGET key [key ...]
 pub(super) fn m_get(call: &mut Call<'_, '_>) -> Outcome {
-    Ok(call.answer_values(&call.words[1..], true))
+    Ok(call.answer_values(&call.words[1..]))
 }
 
 /// MSET key value [key value ...]

@@ -274,7 +274,7 @@ impl Mirrors {
 impl Node {
     /// Whether a mirror answers a command whose primary is elsewhere.
     pub(super) fn seen(&self, routing: &Routing, ask: Ask<'_>, now: Millis) -> Seen {
-        let Ask { command, partition, words, settled } = ask;
+        let Ask { command, partition, words, settled, .. } = ask;
         let [_, key] = words else { return Seen::Cold };
         // What waits may be a write of the same client.
         if !self.mirrors.is_on() || !command.is_get() || !settled || !self.waiting.is_empty(partition) {
@@ -294,8 +294,8 @@ impl Node {
         if !ask.command.is_get() || !replica.answers_reads_at_once() {
             return 0;
         }
-        let Some(entry) = replica.store.peek(&self.default_map, key, now) else { return 0 };
-        let left = entry.expires.map_or(u64::MAX, |at| at.since(now));
+        let Some(entry) = replica.store.peek(&self.default_map, *key, now) else { return 0 };
+        let left = entry.expires().map_or(u64::MAX, |at| at.since(now));
         left.min(self.config.mirroring.lasts.as_millis() as u64)
     }
 

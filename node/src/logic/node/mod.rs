@@ -54,7 +54,7 @@ use super::{
     },
     keyspace::Partition,
     resp::Reply,
-    store::Discarded,
+    store::{Discarded, Order},
 };
 
 /// A client's request, as io knows it. Logic only hands it back.
@@ -227,6 +227,8 @@ struct Counters {
 pub struct Node {
     config: Config,
     default_map: Bytes,
+    /// Of that map.
+    order: Order,
     control: Mutex<Control>,
     replicas: Box<[Mutex<Replica>]>,
     routing: ArcSwap<Routing>,
@@ -256,6 +258,7 @@ impl Node {
         let replicas = (0..config.partitions).map(|p| Mutex::new(Replica::new(Partition(p), seed))).collect();
         Self {
             default_map: Bytes::from(config.identity.default_map.clone().into_bytes()),
+            order: Order::new(seed, config.identity.default_map.as_bytes()),
             control: Mutex::new(Control::new(clock.now, config.restore.is_some())),
             replicas,
             routing: ArcSwap::default(),
@@ -336,7 +339,7 @@ impl Node {
 
     /// Marks a partition as having something to say to a peer.
     fn mark(&self, to: &MemberName, partition: Partition, effects: &mut Effects) {
-        if self.outbox(to).mark(partition) {
+        if self.outbox(to).mark(partition) && !effects.wake.contains(to) {
             effects.wake.insert(to.clone());
         }
     }

@@ -7,7 +7,6 @@ use std::{
 
 use arc_swap::Guard;
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{
@@ -27,7 +26,7 @@ use crate::logic::{
         words_of,
     },
     resp::{Protocol, Straight},
-    store::{Cause, Change, Op},
+    store::{Cause, Change, Key, Op},
 };
 
 /// With fewer commands or messages than this, looking ahead costs more than it brings.
@@ -83,6 +82,8 @@ pub struct Ask<'a> {
     pub partition: Partition,
     /// Its words.
     pub words: &'a Words<'a>,
+    /// Of the second one, if that is a key of the default map and its place was found out: see [`Node::position`].
+    pub position: Option<u64>,
     /// Its client waits for no other answer of this partition, so a mirror may answer it.
     pub settled: bool,
 }
@@ -94,6 +95,11 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// Counter of the table that it looked at; 0 without one.
+    pub fn epoch(&self) -> u64 {
+        self.routing.epoch
+    }
+
     /// When it is.
     pub fn clock(&self) -> Clock {
         self.moment.clock
@@ -125,7 +131,7 @@ impl Node {
         let words = &words_of(words);
         match table::command(words) {
             Ok(command) => {
-                let ask = Ask { command, partition, words, settled: true };
+                let ask = Ask { command, partition, words, position: None, settled: true };
                 self.submit_in(&mut self.turn(clock, random), ticket, ask, None, effects)
             }
             Err(error) => Some(error),
@@ -170,10 +176,25 @@ impl Node {
         None
     }
 
-    /// These keys of the default map will be asked for in this order: what their lookups read is asked for now, so that
-    /// memory gives it for several at a time.
-    pub fn look_ahead(&self, keys: &[(Partition, &[u8])]) {
-        self.prefetch(keys.iter().map(|(partition, key)| (*partition, &self.default_map[..], *key)));
+    /// Where the entry of a key of the default map stands, or would.
+    pub fn position(&self, key: &[u8]) -> u64 {
+        self.order.position(key)
+    }
+
+    /// Keys of the default map with these places will be asked for in this order: what their lookups read is asked for
+    /// now, so that memory gives it for several at a time. Partitions that are not there are left out.
+    pub fn look_ahead(&self, places: &[(Partition, u64)]) {
+        let replica = |partition: &Partition| self.replicas.get(partition.index());
+        for (partition, position) in places {
+            if let Some(replica) = replica(partition) {
+                replica.lock().store.prefetch_list(*position);
+            }
+        }
+        for (partition, position) in places {
+            if let Some(replica) = replica(partition) {
+                replica.lock().store.prefetch_entry(*position);
+            }
+        }
     }
 
     /// As [`Node::look_ahead`], for messages of another member that will be received.
@@ -187,31 +208,19 @@ impl Node {
         });
         let changed = appends.flat_map(|(partition, records)| {
             records.iter().filter_map(move |record| match &record.op {
-                Op::Put { map, key, .. } | Op::Remove { map, key, .. } => Some((partition, &map[..], &key[..])),
-                Op::Clear { .. } => None,
+                Op::Put { map, key, .. } | Op::Remove { map, key, .. } if *map == self.default_map => {
+                    Some((partition, self.position(key)))
+                }
+                _ => None,
             })
         });
         // Most commands name one key of the default map, in their second word; a wrong guess costs little.
         let asked = messages.iter().filter_map(|message| match message {
-            Message::Forward(Forward { partition, words, .. }) => {
-                Some((*partition, &self.default_map[..], &words.get(1)?[..]))
-            }
+            Message::Forward(Forward { partition, words, .. }) => Some((*partition, self.position(words.get(1)?))),
             _ => None,
         });
-        self.prefetch(changed.chain(asked));
-    }
-
-    /// Partitions that are not there, which a message may name, are left out.
-    fn prefetch<'a>(&self, keys: impl Iterator<Item = (Partition, &'a [u8], &'a [u8])>) {
-        let list = |(partition, map, key): (Partition, &[u8], &[u8])| {
-            let replica = self.replicas.get(partition.index())?;
-            let hash = replica.lock().store.prefetch_list(map, key)?;
-            Some((replica, hash))
-        };
-        let hashes: SmallVec<[(&Mutex<Replica>, u64); 32]> = keys.filter_map(list).collect();
-        for (replica, hash) in hashes {
-            replica.lock().store.prefetch_entry(hash);
-        }
+        let places: SmallVec<[_; 32]> = changed.chain(asked).collect();
+        self.look_ahead(&places);
     }
 
     /// Reads these keys of the default map at one moment, as a list that goes straight to the client, if that needs nobody
@@ -231,16 +240,16 @@ impl Node {
         let map = &self.default_map;
         let place = |partition: &Partition| partitions.partition_point(|other| other < partition);
         let places: SmallVec<[usize; 64]> = keys.iter().map(|(partition, _)| place(partition)).collect();
-        let list = |((_, key), place): (&(Partition, &[u8]), &usize)| replicas[*place].store.prefetch_list(map, key);
-        let hashes: SmallVec<[Option<u64>; 64]> = keys.iter().zip(&places).map(list).collect();
-        for (hash, place) in hashes.iter().zip(&places) {
-            if let Some(hash) = hash {
-                replicas[*place].store.prefetch_entry(*hash);
-            }
+        let positions: SmallVec<[u64; 64]> = keys.iter().map(|(_, key)| self.position(key)).collect();
+        for (position, place) in positions.iter().zip(&places) {
+            replicas[*place].store.prefetch_list(*position);
+        }
+        for (position, place) in positions.iter().zip(&places) {
+            replicas[*place].store.prefetch_entry(*position);
         }
         straight.list(keys.len());
-        for ((_, key), place) in keys.iter().zip(places) {
-            let replica = &mut *replicas[place];
+        for (((_, key), position), place) in keys.iter().zip(positions).zip(places) {
+            let (replica, key) = (&mut *replicas[place], Key::at(key, position));
             let hit = commands::answer_value(&mut replica.store, (map, key), now, &mut straight);
             replica.served.count(&Done { hits: hit.into(), misses: (!hit).into(), ..Done::default() });
         }
@@ -334,7 +343,7 @@ impl Node {
         let words = &words_of(words);
         match table::command(words) {
             Ok(command) => {
-                let ask = Ask { command, partition, words, settled: false };
+                let ask = Ask { command, partition, words, position: None, settled: false };
                 let goes_back = command.access == Access::Read && matches!(origin, Origin::Peer { .. });
                 let straight = goes_back.then(|| {
                     written.reserve(SMALL_REPLY);
@@ -350,7 +359,7 @@ impl Node {
         &self,
         replica: &mut Replica,
         origin: &Origin,
-        Ask { command, words, .. }: Ask<'_>,
+        Ask { command, words, position, .. }: Ask<'_>,
         moment: Moment,
         straight: Option<Straight<'_>>,
         effects: &mut Effects,
@@ -365,7 +374,7 @@ impl Node {
         }
         // A reply that may have to wait is kept.
         let straight = straight.filter(|_| command.access == Access::Read && replica.answers_reads_at_once());
-        let context = Context { clock, random, default_map: &self.default_map };
+        let context = Context { clock, random, default_map: &self.default_map, position };
         let mut done = Done::default();
         let reply = commands::execute(command, words, &mut replica.store, &context, straight, &mut done);
         replica.served.count(&done);
@@ -394,7 +403,7 @@ impl Node {
 
     fn wake_followers(&self, replica: &Replica, effects: &mut Effects) {
         for name in replica.followers() {
-            self.mark(&name, replica.partition(), effects);
+            self.mark(name, replica.partition(), effects);
         }
     }
 
@@ -490,7 +499,7 @@ impl Node {
 }
 
 fn removals(keys: &[(Bytes, Bytes)], cause: Cause) -> impl Iterator<Item = Change<'_>> {
-    keys.iter().map(move |(map, key)| Change::Remove { map, key, cause })
+    keys.iter().map(move |(map, key)| Change::Remove { map, key: key[..].into(), cause })
 }
 
 pub(super) fn overloaded() -> Reply {

@@ -460,7 +460,7 @@ impl Node {
             restored.count(kept.filter(|_| goes_on), former);
             replica.settle(&mut due);
             for name in replica.followers() {
-                self.mark(&name, partition, effects);
+                self.mark(name, partition, effects);
             }
         }
         if lost > 0 {

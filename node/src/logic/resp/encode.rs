@@ -1,6 +1,6 @@
 //! Replies as bytes.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::Reply;
 
@@ -8,17 +8,30 @@ use super::Reply;
 pub trait Sink {
     /// Appends bytes.
     fn put(&mut self, bytes: &[u8]);
+    /// Appends a string: its length, itself, and the ends of their lines.
+    fn put_string(&mut self, string: &[u8]);
     /// Appends a value, which may be shared instead of copied.
     fn put_value(&mut self, value: &Bytes);
 }
 
 impl Sink for BytesMut {
     fn put(&mut self, bytes: &[u8]) {
-        self.put_slice(bytes);
+        self.extend_from_slice(bytes);
+    }
+
+    fn put_string(&mut self, string: &[u8]) {
+        let (line, length) = header_line(b'$', string.len() as i64);
+        self.reserve(line.len() + string.len() + 2);
+        let end = self.len() + length;
+        // All of the line, since a length that the compiler knows costs no call.
+        self.extend_from_slice(&line);
+        self.truncate(end);
+        self.extend_from_slice(string);
+        self.extend_from_slice(b"\r\n");
     }
 
     fn put_value(&mut self, value: &Bytes) {
-        self.put_slice(value);
+        self.extend_from_slice(value);
     }
 }
 
@@ -57,7 +70,7 @@ impl Straight<'_> {
 
     /// A value that is copied.
     pub fn value(&mut self, value: &[u8]) {
-        bulk(value, self.sink);
+        self.sink.put_string(value);
     }
 
     /// A value that may be shared.
@@ -106,6 +119,7 @@ impl Reply {
 
 fn write(reply: &Reply, form: Form, out: &mut (impl Sink + ?Sized)) {
     match reply {
+        Reply::Simple("OK") => out.put(b"+OK\r\n"),
         Reply::Simple(text) => line(b'+', text, out),
         Reply::Status(text) => line(b'+', text, out),
         Reply::Error(text) => line(b'-', text, out),
@@ -115,7 +129,7 @@ fn write(reply: &Reply, form: Form, out: &mut (impl Sink + ?Sized)) {
             out.put_value(value);
             out.put(b"\r\n");
         }
-        Reply::Verbatim(text) if form == Form::Resp2 => bulk(text.as_bytes(), out),
+        Reply::Verbatim(text) if form == Form::Resp2 => out.put_string(text.as_bytes()),
         Reply::Verbatim(text) => {
             header(b'=', text.len() as i64 + 4, out);
             out.put(b"txt:");
@@ -126,7 +140,7 @@ fn write(reply: &Reply, form: Form, out: &mut (impl Sink + ?Sized)) {
         Reply::Nil if form == Form::Resp2 => out.put(b"$-1\r\n"),
         Reply::NilArray if form != Form::Resp3 => out.put(b"*-1\r\n"),
         Reply::Nil | Reply::NilArray => out.put(b"_\r\n"),
-        Reply::Double(n) if form == Form::Resp2 => bulk(double(*n).as_bytes(), out),
+        Reply::Double(n) if form == Form::Resp2 => out.put_string(double(*n).as_bytes()),
         Reply::Double(n) => line(b',', &double(*n), out),
         Reply::Boolean(b) if form == Form::Resp2 => header(b':', i64::from(*b), out),
         Reply::Boolean(b) => out.put(if *b { b"#t\r\n" } else { b"#f\r\n" }),
@@ -151,18 +165,37 @@ fn list(kind: u8, items: &[Reply], form: Form, out: &mut (impl Sink + ?Sized)) {
 }
 
 fn header(kind: u8, n: i64, out: &mut (impl Sink + ?Sized)) {
-    let mut text = itoa::Buffer::new();
-    let digits = text.format(n).as_bytes();
-    let mut line = [kind; 24];
-    line[1..=digits.len()].copy_from_slice(digits);
-    line[digits.len() + 1..][..2].copy_from_slice(b"\r\n");
-    out.put(&line[..digits.len() + 3]);
+    let (line, length) = header_line(kind, n);
+    out.put(&line[..length]);
 }
 
-fn bulk(value: &[u8], out: &mut (impl Sink + ?Sized)) {
-    header(b'$', value.len() as i64, out);
-    out.put(value);
-    out.put(b"\r\n");
+/// A line with a number, and how many of these bytes it has.
+fn header_line(kind: u8, n: i64) -> ([u8; 24], usize) {
+    let mut line = [kind; 24];
+    let digit = |n: u16| b'0' + n as u8;
+    let digits = match n {
+        // Most often.
+        0..=9 => {
+            line[1] = digit(n as u16);
+            1
+        }
+        10..=99 => {
+            (line[1], line[2]) = (digit(n as u16 / 10), digit(n as u16 % 10));
+            2
+        }
+        100..=999 => {
+            (line[1], line[2], line[3]) = (digit(n as u16 / 100), digit(n as u16 / 10 % 10), digit(n as u16 % 10));
+            3
+        }
+        _ => {
+            let mut text = itoa::Buffer::new();
+            let digits = text.format(n).as_bytes();
+            line[1..=digits.len()].copy_from_slice(digits);
+            digits.len()
+        }
+    };
+    line[digits + 1..][..2].copy_from_slice(b"\r\n");
+    (line, digits + 3)
 }
 
 /// A line holds no CR or LF: they would end it.
@@ -198,6 +231,19 @@ mod tests {
             String::from_utf8(out.to_vec()).unwrap()
         };
         (text(Protocol::Resp2), text(Protocol::Resp3))
+    }
+
+    #[test]
+    fn lengths_and_integers_are_decimal() {
+        let edges = (0..19).map(|digits| 10_i64.pow(digits)).flat_map(|edge| [edge - 1, edge, edge + 1, -edge]);
+        for n in edges.chain(0..1200).chain([i64::MIN, i64::MAX]) {
+            assert_eq!(both(&Reply::Integer(n)).0, format!(":{n}\r\n"));
+        }
+        for length in [0, 9, 10, 99, 100, 999, 1000, 12_345] {
+            let mut out = BytesMut::from(&b"before"[..]);
+            out.put_string(&vec![b'x'; length]);
+            assert_eq!(out, format!("before${length}\r\n{}\r\n", "x".repeat(length)));
+        }
     }
 
     #[test]

@@ -109,21 +109,31 @@ impl RequestParser {
     /// needed, and the buffer is to be given again with more at its end. After an error it cannot be understood any further.
     pub fn next(&mut self, buffer: &[u8], words: &mut Vec<Place>) -> Result<Option<(Request, usize)>, ProtocolError> {
         words.clear();
-        let mut frame = if let Some(mut partial) = self.partial.take() {
+        if let Some(mut partial) = self.partial.take() {
             // What is known of a command of many words is not copied each time that a piece of it comes.
             std::mem::swap(words, &mut partial.words);
-            partial
-        } else {
-            match buffer.first() {
-                None => return Ok(None),
-                Some(b'*') => match count(buffer, &self.limits)? {
-                    None => return Ok(None),
-                    Some((0, end)) => return Ok(Some((Request::Empty, end))),
-                    Some((missing, position)) => Partial { missing, words: Vec::new(), position, length: None },
-                },
-                Some(_) => return self.inline(buffer),
-            }
-        };
+            return self.framed(partial, buffer, words);
+        }
+        match buffer.first() {
+            None => Ok(None),
+            Some(b'*') => match count(buffer, &self.limits)? {
+                None => Ok(None),
+                Some((0, end)) => Ok(Some((Request::Empty, end))),
+                Some((missing, position)) => {
+                    self.framed(Partial { missing, words: Vec::new(), position, length: None }, buffer, words)
+                }
+            },
+            Some(_) => self.inline(buffer),
+        }
+    }
+
+    #[inline]
+    fn framed(
+        &mut self,
+        mut frame: Partial,
+        buffer: &[u8],
+        words: &mut Vec<Place>,
+    ) -> Result<Option<(Request, usize)>, ProtocolError> {
         if frame.read(buffer, &self.limits, words)? {
             return Ok(Some((Request::Framed, frame.position)));
         }
@@ -159,7 +169,17 @@ impl RequestParser {
 }
 
 /// Reads `*n`, and where the line ends; none: it is not whole. Less than one is none.
+#[inline]
 fn count(buffer: &[u8], limits: &Limits) -> Result<Option<(usize, usize)>, ProtocolError> {
+    match buffer.get(1..).and_then(short) {
+        Some((number, length)) if number <= limits.words => Ok(Some((number, 1 + length))),
+        _ => count_otherwise(buffer, limits),
+    }
+}
+
+/// As [`count`], for numbers of more digits, torn ones and what is none.
+#[inline(never)]
+fn count_otherwise(buffer: &[u8], limits: &Limits) -> Result<Option<(usize, usize)>, ProtocolError> {
     let line = header(buffer, 0).map_err(|()| ProtocolError::LongCount)?;
     let Some((number, end)) = line else { return Ok(None) };
     let count = number.filter(|n| *n <= limits.words as i64).ok_or(ProtocolError::BadCount)?;
@@ -168,6 +188,7 @@ fn count(buffer: &[u8], limits: &Limits) -> Result<Option<(usize, usize)>, Proto
 
 impl Partial {
     /// Reads the words that are there; false: some are not.
+    #[inline]
     fn read(&mut self, buffer: &[u8], limits: &Limits, words: &mut Vec<Place>) -> Result<bool, ProtocolError> {
         while self.missing > 0 {
             let length = match self.length {
@@ -193,11 +214,25 @@ impl Partial {
     }
 
     /// Reads `$n`.
+    #[inline]
     fn announced(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
-        match buffer.get(self.position) {
-            None => return Ok(None),
-            Some(b'$') => {}
-            Some(other) => return Err(ProtocolError::NoLength(*other)),
+        let Some(line) = buffer.get(self.position..).filter(|line| !line.is_empty()) else { return Ok(None) };
+        if let [b'$', rest @ ..] = line
+            && let Some((number, end)) = short(rest)
+            && number <= limits.word
+            && self.position + 1 + end + number <= limits.request
+        {
+            self.position += 1 + end;
+            return Ok(Some(number));
+        }
+        self.announced_otherwise(buffer, limits)
+    }
+
+    /// As [`Partial::announced`], for lengths of more digits, torn ones and what is none.
+    #[inline(never)]
+    fn announced_otherwise(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        if buffer[self.position] != b'$' {
+            return Err(ProtocolError::NoLength(buffer[self.position]));
         }
         let line = header(buffer, self.position).map_err(|()| ProtocolError::LongLength)?;
         let Some((number, end)) = line else { return Ok(None) };
@@ -214,9 +249,6 @@ impl Partial {
 /// The number on the line that starts at `start`, after its first byte, if it is one, and where the next line starts.
 fn header(buffer: &[u8], start: usize) -> Result<Option<(Option<i64>, usize)>, ()> {
     let window = &buffer[start..buffer.len().min(start + MAX_HEADER)];
-    if let Some((number, length)) = short(&window[1..]) {
-        return Ok(Some((Some(number), start + 1 + length)));
-    }
     match memchr::memchr(b'\n', window) {
         Some(at) if at > 0 && window[at - 1] == b'\r' => Ok(Some((integer::parse(&window[1..at - 1]), start + at + 1))),
         Some(_) => Err(()),
@@ -225,17 +257,18 @@ fn header(buffer: &[u8], start: usize) -> Result<Option<(Option<i64>, usize)>, (
     }
 }
 
-/// A number of a few digits, as most are, and the length of its line: in one pass.
-fn short(line: &[u8]) -> Option<(i64, usize)> {
-    let mut number = 0;
-    for (at, byte) in line.iter().enumerate().take(5) {
-        match byte {
-            b'0'..=b'9' if at == 0 || number > 0 => number = number * 10 + i64::from(byte - b'0'),
-            b'\r' if at > 0 => return (line.get(at + 1) == Some(&b'\n')).then_some((number, at + 2)),
-            _ => return None,
+/// A number of a few digits, as most are, and the length of its line.
+#[inline]
+fn short(line: &[u8]) -> Option<(usize, usize)> {
+    let digit = |byte: u8| usize::from(byte - b'0');
+    match *line {
+        [a @ b'0'..=b'9', b'\r', b'\n', ..] => Some((digit(a), 3)),
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] => Some((digit(a) * 10 + digit(b), 4)),
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            Some((digit(a) * 100 + digit(b) * 10 + digit(c), 5))
         }
+        _ => None,
     }
-    None
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
+use super::key::Key;
 use crate::logic::clock::Millis;
 
 /// Why an entry goes.
@@ -55,7 +56,7 @@ pub enum Change<'a> {
         /// Map.
         map: &'a [u8],
         /// Key.
-        key: &'a [u8],
+        key: Key<'a>,
         /// Value.
         value: NewValue<'a>,
         /// When it expires, on this machine's clock.
@@ -66,7 +67,7 @@ pub enum Change<'a> {
         /// Map.
         map: &'a [u8],
         /// Key.
-        key: &'a [u8],
+        key: Key<'a>,
         /// Why.
         cause: Cause,
     },
@@ -102,9 +103,9 @@ impl Op {
     pub fn change(&self) -> Change<'_> {
         match self {
             Self::Put { map, key, value, expires } => {
-                Change::Put { map, key, value: NewValue::Elsewhere(value), expires: *expires }
+                Change::Put { map, key: key[..].into(), value: NewValue::Elsewhere(value), expires: *expires }
             }
-            Self::Remove { map, key, cause } => Change::Remove { map, key, cause: *cause },
+            Self::Remove { map, key, cause } => Change::Remove { map, key: key[..].into(), cause: *cause },
             Self::Clear { map } => Change::Clear { map: map.as_deref() },
         }
     }

@@ -19,7 +19,7 @@ impl Store {
                 (digest, size) = (0, 0);
             }
             last = Some(hash);
-            digest = digest.wrapping_add(node.digest(hash));
+            digest = digest.wrapping_add(node.account(hash).digest);
             size += node.bytes();
         }
         ranges.push(Range { next: None, digest });
@@ -29,7 +29,7 @@ impl Store {
     /// The sum of the entries from a position up to `next`, or to the end.
     pub fn range_digest(&self, from: u64, next: Option<u64>) -> u64 {
         let range = self.from(from).take_while(|(hash, _)| next.is_none_or(|next| *hash < next));
-        range.fold(0, |sum: u64, (hash, node)| sum.wrapping_add(node.digest(hash)))
+        range.fold(0, |sum: u64, (hash, node)| sum.wrapping_add(node.account(hash).digest))
     }
 
     /// Names of the entries from a position up to `next`, or to the end, as (map, key).

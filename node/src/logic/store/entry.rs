@@ -68,15 +68,28 @@ const DEADLINE: (u32, [usize; 4]) = (1, [0, 6, 8, 8]);
 const EPOCH: (u32, [usize; 4]) = (3, [0, 4, 5, 8]);
 const SEQUENCE: (u32, [usize; 4]) = (5, [2, 3, 4, 8]);
 
-/// An entry as a caller sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An entry as a caller sees it. What is not asked for is not read.
+#[derive(Clone, Copy)]
 pub struct Entry<'a> {
+    node: &'a Node,
+    fields: Fields,
+}
+
+impl<'a> Entry<'a> {
     /// Value.
-    pub value: Value<'a>,
+    pub fn value(&self) -> Value<'a> {
+        self.node.value_at(&self.fields)
+    }
+
     /// When it expires; none: never.
-    pub expires: Option<Millis>,
+    pub fn expires(&self) -> Option<Millis> {
+        deadline(self.node.expires_at(&self.fields))
+    }
+
     /// The change that made it what it is.
-    pub version: Version,
+    pub fn version(&self) -> Version {
+        self.node.version_at(&self.fields)
+    }
 }
 
 /// A value where it is kept.
@@ -149,6 +162,16 @@ pub(super) struct Parts<'a> {
     pub(super) version: Version,
 }
 
+/// What an entry adds to its partition.
+pub(super) struct Account {
+    /// As [`Node::bytes`].
+    pub(super) bytes: u64,
+    /// As [`Node::expires`].
+    pub(super) expires: u64,
+    /// To its digest. It must be the same in every version of this program.
+    pub(super) digest: u64,
+}
+
 /// An entry as it is kept.
 pub(super) struct Node(*mut u8);
 
@@ -210,13 +233,13 @@ impl Node {
 
     pub(super) fn key(&self) -> &[u8] {
         let fields = self.fields();
-        self.slice(fields.key(), fields.key_length)
+        self.slice(fields.key, fields.key_length)
     }
 
     /// Whether it has this name.
     pub(super) fn is(&self, map: MapId, key: &[u8]) -> bool {
         let fields = self.fields();
-        fields.map == map.0 && fields.key_length == key.len() && self.slice(fields.key(), key.len()) == key
+        fields.map == map.0 && fields.key_length == key.len() && same(self.slice(fields.key, key.len()), key)
     }
 
     pub(super) fn value(&self) -> Value<'_> {
@@ -225,7 +248,7 @@ impl Node {
 
     fn value_at(&self, fields: &Fields) -> Value<'_> {
         if fields.flags & OUTSIDE == 0 {
-            return Value::Inside(self.slice(fields.key() + fields.key_length, fields.value_length));
+            return Value::Inside(self.slice(fields.key + fields.key_length, fields.value_length));
         }
         // SAFETY: (4); the handle is as good as borrowed, because `self` is.
         Value::Outside(unsafe { &*handle(self.block()) })
@@ -236,8 +259,8 @@ impl Node {
     }
 
     fn version_at(&self, fields: &Fields) -> Version {
-        let epoch = self.number(fields.after_lengths, length(fields.flags, EPOCH));
-        let sequence = self.number(fields.sequence(), length(fields.flags, SEQUENCE));
+        let epoch = self.number(fields.epoch, fields.sequence - fields.epoch);
+        let sequence = self.number(fields.sequence, fields.deadline - fields.sequence);
         Version { epoch: PartitionEpoch(epoch), sequence }
     }
 
@@ -247,16 +270,18 @@ impl Node {
     }
 
     fn expires_at(&self, fields: &Fields) -> u64 {
-        match length(fields.flags, DEADLINE) {
+        match fields.key - fields.deadline {
             0 => NEVER,
-            bytes => self.number(fields.deadline(), bytes),
+            bytes => self.number(fields.deadline, bytes),
         }
     }
 
-    /// What the entry adds to its partition's digest. It must be the same in every version of this program.
-    pub(super) fn digest(&self, hash: u64) -> u64 {
-        let (version, expires) = (self.version(), u64::from(self.expires() != NEVER));
-        mix(mix(mix(hash << 1 | expires) ^ version.epoch.0) ^ version.sequence)
+    /// What the entry adds to its partition.
+    pub(super) fn account(&self, hash: u64) -> Account {
+        let fields = self.fields();
+        let (version, expires) = (self.version_at(&fields), self.expires_at(&fields));
+        let digest = mix(mix(mix(hash << 1 | u64::from(expires != NEVER)) ^ version.epoch.0) ^ version.sequence);
+        Account { bytes: fields.bytes(), expires, digest }
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {
@@ -270,20 +295,12 @@ impl Node {
     /// The entry, if it lives.
     pub(super) fn view(&self, now: Millis) -> Option<Entry<'_>> {
         let fields = self.fields();
-        let expires = self.expires_at(&fields);
-        is_before(now, expires).then(|| Entry {
-            value: self.value_at(&fields),
-            expires: deadline(expires),
-            version: self.version_at(&fields),
-        })
+        is_before(now, self.expires_at(&fields)).then_some(Entry { node: self, fields })
     }
 
     /// Accounted bytes: what the allocator takes for the block and a long value, and places in table and deadlines.
     pub(super) fn bytes(&self) -> u64 {
-        let fields = self.fields();
-        let deadline = if length(fields.flags, DEADLINE) == 0 { 0 } else { DEADLINE_BYTES };
-        let outside = if fields.flags & OUTSIDE == 0 { 0 } else { taken(fields.value_length) + SHARED_BYTES };
-        taken(fields.layout().size()) + SLOT_BYTES + deadline + outside
+        self.fields().bytes()
     }
 
     /// Asks for the first bytes of the block.
@@ -326,11 +343,17 @@ impl Node {
         let flags = self.head()[0];
         let start = start(flags);
         let head = if start == 0 { self.head() } else { self.slice(start, HEAD) };
+        if let [_, map, key, value, ..] = *head
+            && (map | key | value) < 0x80
+        {
+            // Most often each number is one byte.
+            return Fields::new(flags, (map.into(), key.into(), value.into()), start + 4);
+        }
         let mut at = 1;
         let map = varint(head, &mut at);
         let key_length = varint(head, &mut at) as usize;
         let value_length = varint(head, &mut at) as usize;
-        Fields { flags, map, key_length, value_length, after_lengths: start + at }
+        Fields::new(flags, (map, key_length, value_length), start + at)
     }
 }
 
@@ -349,30 +372,36 @@ impl Drop for Node {
 }
 
 /// What the header of a block says.
+#[derive(Clone, Copy)]
 struct Fields {
     flags: u8,
     map: u32,
     key_length: usize,
     value_length: usize,
-    /// Where the epoch begins.
-    after_lengths: usize,
+    /// Where these begin; each ends where the next one does.
+    epoch: usize,
+    sequence: usize,
+    deadline: usize,
+    key: usize,
 }
 
 impl Fields {
-    fn sequence(&self) -> usize {
-        self.after_lengths + length(self.flags, EPOCH)
-    }
-
-    fn deadline(&self) -> usize {
-        self.sequence() + length(self.flags, SEQUENCE)
-    }
-
-    fn key(&self) -> usize {
-        self.deadline() + length(self.flags, DEADLINE)
+    #[inline]
+    fn new(flags: u8, (map, key_length, value_length): (u32, usize, usize), epoch: usize) -> Self {
+        let sequence = epoch + length(flags, EPOCH);
+        let deadline = sequence + length(flags, SEQUENCE);
+        let key = deadline + length(flags, DEADLINE);
+        Self { flags, map, key_length, value_length, epoch, sequence, deadline, key }
     }
 
     fn layout(&self) -> Layout {
-        layout(self.flags, self.key() + self.key_length, self.value_length)
+        layout(self.flags, self.key + self.key_length, self.value_length)
+    }
+
+    fn bytes(&self) -> u64 {
+        let deadline = if self.key == self.deadline { 0 } else { DEADLINE_BYTES };
+        let outside = if self.flags & OUTSIDE == 0 { 0 } else { taken(self.value_length) + SHARED_BYTES };
+        taken(size(self.flags, self.key + self.key_length, self.value_length)) + SLOT_BYTES + deadline + outside
     }
 }
 
@@ -422,7 +451,9 @@ impl Header {
         let fits = |bytes: &usize| *bytes == 8 || *bytes < 8 && number >> (8 * bytes) == 0;
         let choice = choices.iter().position(fits).unwrap_or(3);
         self.bytes[0] |= (choice as u8) << shift;
-        number.to_le_bytes().iter().take(choices[choice]).for_each(|byte| self.push_byte(*byte));
+        // All of them, since a length that the compiler knows costs no loop: the next number stands over what is too much.
+        self.bytes[self.length..][..8].copy_from_slice(&number.to_le_bytes());
+        self.length += choices[choice];
     }
 
     fn push_byte(&mut self, byte: u8) {
@@ -465,11 +496,23 @@ fn start(flags: u8) -> usize {
     if flags & OUTSIDE == 0 { 0 } else { AFTER_HANDLE }
 }
 
-/// Of the block in which the key ends there, with room for all that is read at once.
-fn layout(flags: u8, key_end: usize, value_length: usize) -> Layout {
+/// Bytes of the block in which the key ends there, with room for all that is read at once.
+fn size(flags: u8, key_end: usize, value_length: usize) -> usize {
     let end = if flags & OUTSIDE == 0 { key_end + value_length } else { key_end };
-    let size = end.max(start(flags) + HEAD).next_multiple_of(ALIGN);
+    end.max(start(flags) + HEAD).next_multiple_of(ALIGN)
+}
+
+/// Of such a block.
+fn layout(flags: u8, key_end: usize, value_length: usize) -> Layout {
+    let size = size(flags, key_end, value_length);
     Layout::from_size_align(size, ALIGN).unwrap_or_else(|_| panic!("a block of {size} bytes"))
+}
+
+/// Whether two names of the same length are the same: eight bytes at a time, since most are too short for a call to pay.
+pub(super) fn same(one: &[u8], other: &[u8]) -> bool {
+    let ((words, rest), (others, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+    words.iter().zip(others).all(|(word, other)| word == other)
+        && rest.iter().zip(other_rest).all(|(byte, other)| byte == other)
 }
 
 /// What [`NEVER`] stands for is none.

@@ -8,11 +8,12 @@
 pub const HASH_BITS: u32 = 48;
 
 /// The order of a map's entries: what is the same for all of its keys is done once.
-#[derive(Clone, Copy)]
-pub(super) struct Order(Sip<1, 3>);
+#[derive(Clone, Copy, Debug)]
+pub struct Order(Sip<1, 3>);
 
 impl Order {
-    pub(super) fn new(seed: u64, map: &[u8]) -> Self {
+    /// Of the map with this name, in the cluster with this seed.
+    pub fn new(seed: u64, map: &[u8]) -> Self {
         let mut hasher = Sip::new(seed, 0x6d69_7a75_7961_0001);
         hasher.write(&(map.len() as u32).to_le_bytes());
         hasher.write(map);
@@ -20,7 +21,8 @@ impl Order {
     }
 
     /// Place of a key's entry in the order.
-    pub(super) fn position(&self, key: &[u8]) -> u64 {
+    #[inline]
+    pub fn position(&self, key: &[u8]) -> u64 {
         let mut hasher = self.0;
         hasher.write(key);
         hasher.finish() >> (64 - HASH_BITS)
@@ -39,7 +41,7 @@ pub fn mix(seed: u64) -> u64 {
 }
 
 /// `SipHash` with `C` rounds a block and `D` at the end.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Sip<const C: usize, const D: usize> {
     state: [u64; 4],
     /// Bytes that do not fill a block yet, the first in the lowest place.
@@ -58,6 +60,7 @@ impl<const C: usize, const D: usize> Sip<C, D> {
         Self { state, tail: 0, length: 0 }
     }
 
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         let held = self.length % 8 * 8;
         self.length += bytes.len();
@@ -102,6 +105,7 @@ impl<const C: usize, const D: usize> Sip<C, D> {
         *c = c.rotate_left(32);
     }
 
+    #[inline]
     fn finish(mut self) -> u64 {
         let last = self.tail | (self.length as u64) << 56;
         self.block(last);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::hash::Order;
+use super::{entry::same, hash::Order};
 
 /// Number of a map, within its partition only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Maps {
     pub(super) fn find(&self, name: &[u8]) -> Option<MapId> {
         // Most often there is only one.
         match self.maps.first() {
-            Some(Some(first)) if first.name == name => Some(MapId(0)),
+            Some(Some(first)) if first.name.len() == name.len() && same(&first.name, name) => Some(MapId(0)),
             _ => self.ids.get(name).copied(),
         }
     }

@@ -11,6 +11,7 @@ mod digest;
 mod entry;
 mod eviction;
 mod hash;
+mod key;
 mod maps;
 mod table;
 
@@ -20,14 +21,15 @@ use mizuya_wire::settings::Eviction;
 pub use self::{
     change::{Cause, Change, NewValue, Op},
     entry::{DEADLINE_BYTES, Entry, OUTSIDE_FROM, SLOT_BYTES, Value},
-    hash::{HASH_BITS, mix},
+    hash::{HASH_BITS, Order, mix},
+    key::Key,
     maps::MAP_OVERHEAD,
 };
 use self::{
     deadlines::Deadlines,
     entry::{Node, Parts},
     eviction::History,
-    maps::Maps,
+    maps::{MapId, Maps},
     table::{Place, Table, Tagged},
 };
 use crate::logic::{
@@ -110,28 +112,28 @@ impl Store {
     }
 
     /// The entry, unless there is none or its time is over. Counts as a use.
-    pub fn get(&mut self, map: &[u8], key: &[u8], now: Millis) -> Option<Entry<'_>> {
-        let place = self.find(map, key)?.1?;
+    pub fn get<'k>(&mut self, map: &[u8], key: impl Into<Key<'k>>, now: Millis) -> Option<Entry<'_>> {
+        let place = self.find(map, key.into())?.1?;
         let node = self.table.touch(place)?;
         node.set_uses(node.uses() + 1);
         node.view(now)
     }
 
-    /// A key will be looked up: asks for the list that it is in. Returns its hash for [`Store::prefetch_entry`].
-    pub fn prefetch_list(&self, map: &[u8], key: &[u8]) -> Option<u64> {
-        let hash = self.maps.position(self.maps.find(map)?, key);
-        entry::prefetch_all(self.table.candidates(hash).0);
-        Some(hash)
+    /// A key that stands there will be looked up: asks for the list that it is in.
+    pub fn prefetch_list(&self, position: u64) {
+        self.table.prefetch_items(self.table.list_of(position));
     }
 
-    /// An entry with this hash will be looked up, and its list is near: asks for the entry.
-    pub fn prefetch_entry(&self, hash: u64) {
-        self.table.candidates(hash).1.for_each(Node::prefetch);
+    /// A key that stands there will be looked up, and its list is near: asks for the entry.
+    pub fn prefetch_entry(&self, position: u64) {
+        if let Some(node) = self.table.likely(position) {
+            node.prefetch();
+        }
     }
 
     /// As [`Store::get`], without counting as a use.
-    pub fn peek(&self, map: &[u8], key: &[u8], now: Millis) -> Option<Entry<'_>> {
-        let node = self.table.at(self.find(map, key)?.1?)?;
+    pub fn peek<'k>(&self, map: &[u8], key: impl Into<Key<'k>>, now: Millis) -> Option<Entry<'_>> {
+        let node = self.table.at(self.find(map, key.into())?.1?)?;
         node.view(now)
     }
 
@@ -145,9 +147,9 @@ impl Store {
     pub fn change(&mut self, change: &Change<'_>, version: Version) {
         match change {
             Change::Put { map, key, value, expires } => {
-                self.put(map, key, value, expires.map_or(entry::NEVER, |at| at.0), version);
+                self.put(map, *key, value, expires.map_or(entry::NEVER, |at| at.0), version);
             }
-            Change::Remove { map, key, cause } => self.remove(map, key, *cause),
+            Change::Remove { map, key, cause } => self.remove(map, *key, *cause),
             Change::Clear { map: Some(map) } => self.clear(map),
             Change::Clear { map: None } => self.empty(),
         }
@@ -267,39 +269,44 @@ impl Store {
     }
 
     /// Hash of an entry and where it stands, if it is there; none: there is no such map.
-    fn find(&self, map: &[u8], key: &[u8]) -> Option<(u64, Option<Place>)> {
+    fn find(&self, map: &[u8], key: Key<'_>) -> Option<(u64, Option<Place>)> {
         let map = self.maps.find(map)?;
-        let hash = self.maps.position(map, key);
-        Some((hash, self.table.find(hash, |node| node.is(map, key))))
+        let hash = self.position(map, key);
+        Some((hash, self.table.find(hash, |node| node.is(map, &key))))
     }
 
-    fn put(&mut self, map: &[u8], key: &[u8], value: &NewValue<'_>, expires: u64, version: Version) {
+    fn position(&self, map: MapId, key: Key<'_>) -> u64 {
+        key.position.unwrap_or_else(|| self.maps.position(map, &key))
+    }
+
+    fn put(&mut self, map: &[u8], key: Key<'_>, value: &NewValue<'_>, expires: u64, version: Version) {
         let map = self.maps.find_or_add(map);
-        let hash = self.maps.position(map, key);
+        let hash = self.position(map, key);
         self.history.prefetch(self.table.list_of(hash));
-        let place = self.table.find(hash, |node| node.is(map, key));
-        let parts = Parts { map, key, value: value.clone(), expires, version };
+        let place = self.table.find(hash, |node| node.is(map, &key));
+        let parts = Parts { map, key: &key, value: value.clone(), expires, version };
         if let Some(node) = place.and_then(|place| self.table.touch(place)) {
-            let before = (node.bytes(), node.expires());
-            self.digest = self.digest.wrapping_sub(node.digest(hash));
+            let before = node.account(hash);
             node.replace(&parts);
             node.set_uses(node.uses() + 1);
-            self.bytes = self.bytes - before.0 + node.bytes();
-            self.digest = self.digest.wrapping_add(node.digest(hash));
-            self.unschedule(before.1, hash);
+            let after = node.account(hash);
+            self.bytes = self.bytes - before.bytes + after.bytes;
+            self.digest = self.digest.wrapping_sub(before.digest).wrapping_add(after.digest);
+            self.unschedule(before.expires, hash);
         } else {
             self.maps.count_entry(map);
             let mut node = Node::new(hash, &parts);
             node.set_uses(self.history.added(self.table.list_of(hash), node.tag()));
-            self.bytes += node.bytes();
-            self.digest = self.digest.wrapping_add(node.digest(hash));
+            let account = node.account(hash);
+            self.bytes += account.bytes;
+            self.digest = self.digest.wrapping_add(account.digest);
             let maps = &self.maps;
             self.table.insert(hash, node, |node| maps.position(node.map(), node.key()));
         }
         self.deadlines.add(expires, hash);
     }
 
-    fn remove(&mut self, map: &[u8], key: &[u8], cause: Cause) {
+    fn remove(&mut self, map: &[u8], key: Key<'_>, cause: Cause) {
         let Some((hash, Some(place))) = self.find(map, key) else { return };
         let lists = self.table.lists();
         let Some(node) = self.table.remove(place) else { return };
@@ -311,9 +318,10 @@ impl Store {
 
     /// An entry was taken out of the table.
     fn forget(&mut self, hash: u64, node: &Node) {
-        self.bytes -= node.bytes();
-        self.digest = self.digest.wrapping_sub(node.digest(hash));
-        self.unschedule(node.expires(), hash);
+        let account = node.account(hash);
+        self.bytes -= account.bytes;
+        self.digest = self.digest.wrapping_sub(account.digest);
+        self.unschedule(account.expires, hash);
         self.maps.forget_entry(node.map());
     }
 
@@ -335,8 +343,9 @@ impl Store {
             let goes = node.map() == map;
             if goes {
                 let hash = maps.position(map, node.key());
-                bytes += node.bytes();
-                digest = digest.wrapping_add(node.digest(hash));
+                let account = node.account(hash);
+                bytes += account.bytes;
+                digest = digest.wrapping_add(account.digest);
                 deadlines.extend(node.deadline().map(|at| (at.0, hash)));
             }
             !goes

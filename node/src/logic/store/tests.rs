@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{maps::MapId, *};
+use super::*;
 use crate::logic::cluster::table::PartitionEpoch;
 
 type Model = BTreeMap<(Bytes, Bytes), (Bytes, Option<Millis>, Version)>;
@@ -87,15 +87,17 @@ proptest! {
             prop_assert_eq!(store.bytes(), accounted(&model));
         }
         for ((map, key), (value, expires, version)) in &model {
-            let entry = Some(Entry { value: Value::Inside(value), expires: *expires, version: *version });
-            let entry = entry.filter(|_| expires.is_none_or(|at| at >= now));
-            prop_assert_eq!(store.peek(map, key, now), entry);
-            prop_assert_eq!(store.get(map, key, now), entry);
+            let expected = Some((value.clone(), *expires, *version)).filter(|_| expires.is_none_or(|at| at >= now));
+            let seen = |entry: Entry<'_>| (entry.value().to_bytes(), entry.expires(), entry.version());
+            let placed = Key::at(key, Order::new(3, map).position(key));
+            prop_assert_eq!(store.peek(map, &key[..], now).map(seen), expected.clone());
+            prop_assert_eq!(store.get(map, &key[..], now).map(seen), expected.clone());
+            prop_assert_eq!(store.get(map, placed, now).map(seen), expected);
         }
         for map in ["", "a", "ab", "b", "c"] {
             prop_assert_eq!(store.map_len(map.as_bytes()), model.keys().filter(|(name, _)| name == map).count());
             if !model.contains_key(&(bytes(map), bytes("x"))) {
-                prop_assert_eq!(store.peek(map.as_bytes(), b"x", now), None);
+                prop_assert!(store.peek(map.as_bytes(), b"x", now).is_none());
             }
         }
         prop_assert_eq!(store.expiring(), model.values().filter(|(_, expires, _)| expires.is_some()).count());
@@ -195,7 +197,7 @@ proptest! {
         prop_assert!(before - store.bytes() >= want || store.is_empty());
         // What a copy hears is what was done.
         for (map, key) in removed {
-            prop_assert!(copy.peek(&map, &key, Millis(0)).is_some());
+            prop_assert!(copy.peek(&map, &key[..], Millis(0)).is_some());
             copy.apply(&Op::Remove { map, key, cause: Cause::Evicted }, version(1));
         }
         prop_assert_eq!((copy.bytes(), copy.digest()), (store.bytes(), store.digest()));

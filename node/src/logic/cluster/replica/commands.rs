@@ -89,6 +89,9 @@ impl Replica {
 
     /// Why a read cannot be answered now.
     pub fn refuses_read(&self) -> Option<Reply> {
+        if self.answers_reads_at_once() {
+            return None;
+        }
         let Role::Primary(primary) = &self.role else { return None };
         let in_sync = 1 + primary.copies.values().filter(|copy| copy.in_sync()).count();
         (in_sync < primary.read_quorum).then(|| read_quorum_missed(self.partition, primary.read_quorum))
