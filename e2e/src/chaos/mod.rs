@@ -70,6 +70,9 @@ async fn attack(bed: &Testbed, lasting: Duration, seed: u64, kinds: Vec<Fault>) 
             start.elapsed().as_secs_f64(),
             begin.elapsed().as_secs_f64()
         );
+        for text in load.take_error_texts() {
+            println!("    {text}");
+        }
         tally.add(fault, begin.elapsed(), errors);
     }
     let report = load.finish(&cache.pod_addresses().await?).await?;

@@ -157,6 +157,11 @@ impl Load {
         self.shared.state().errors
     }
 
+    /// The first errors since the last call, with their times; the report has those that were not taken.
+    pub fn take_error_texts(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.state().error_texts)
+    }
+
     /// Waits until `more` changes have been acknowledged after this call.
     pub async fn go_on_for(&mut self, more: u64) -> Result<()> {
         let goal = self.writes() + more;

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::logic::keyspace::Partition;
 
-/// Copies that may be built at once on one member, so that a move does not take the network from clients.
+/// Copies that may be built at once on one member, so that a move does not take the network from clients. Those without
+/// which a partition refuses every write are built beyond it.
 pub const MAX_BUILDS_PER_MEMBER: usize = 16;
 /// Primaries that change in one table: each is held for a moment.
 pub const MAX_HANDOVERS: usize = 64;
@@ -491,9 +492,11 @@ impl Next<'_> {
         for id in wanted {
             let assignment = &self.table.partitions[partition];
             let takes = matches!(self.state(*id), Some(State::Active));
-            let rests = away && assignment.copies.len() >= needed;
+            let writes = assignment.copies.len() >= needed;
+            let rests = away && writes;
             let building = builds.entry(*id).or_default();
-            if assignment.holds(*id) || !takes || rests || *building >= MAX_BUILDS_PER_MEMBER {
+            let is_full = writes && *building >= MAX_BUILDS_PER_MEMBER;
+            if assignment.holds(*id) || !takes || rests || is_full {
                 continue;
             }
             *building += 1;

@@ -366,7 +366,7 @@ impl Node {
     ) -> Option<Reply> {
         let Moment { clock, random } = moment;
         let refusal = match command.access {
-            Access::Write => replica.refuses_write().or_else(|| self.too_large(words)),
+            Access::Write => replica.refuses_write(clock.now).or_else(|| self.too_large(words)),
             Access::Read => replica.refuses_read(),
         };
         if refusal.is_some() {

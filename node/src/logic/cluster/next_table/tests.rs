@@ -215,6 +215,22 @@ fn a_copy_without_which_a_write_may_have_been_acknowledged_is_never_promoted() {
 }
 
 #[test]
+fn copies_without_which_writes_are_refused_are_built_all_at_once_and_others_a_few_at_a_time() {
+    for write_quorum in [1, 2] {
+        let mut table = Cluster::new(3, 0, 256, 2).table;
+        table.live.write_quorum = write_quorum;
+        let lost = table.partitions.iter().filter(|assignment| assignment.holds(MemberId(2))).count();
+        let builds = if write_quorum == 2 { lost } else { 2 * MAX_BUILDS_PER_MEMBER };
+        let wishes = Wishes { down: BTreeSet::from([(name(2), Generation(2))]), ..Wishes::default() };
+        let next = next_table(&table, &wishes, 2, Known::InForce).expect("something changes");
+        let copies = next.partitions.iter().flat_map(|assignment| &assignment.copies);
+        assert_eq!(copies.filter(|copy| copy.mark == Mark::Building).count(), builds);
+        let short = next.partitions.iter().filter(|assignment| assignment.copies.len() < write_quorum as usize);
+        assert_eq!(short.count(), 0);
+    }
+}
+
+#[test]
 fn no_primary_is_handed_to_a_start_that_does_not_consent_yet() {
     let mut cluster = Cluster::new(2, 0, 16, 2);
     cluster.settle(&BTreeMap::new());

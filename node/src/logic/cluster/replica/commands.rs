@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mizuya_wire::settings::Eviction;
 
 use super::{
-    Begin, Due, MAX_LOG_BYTES, Replica, Role, WRITE_TIMEOUT,
+    Begin, Due, MAX_LOG_BYTES, PATIENCE, Replica, Role, WRITE_TIMEOUT,
     primary::{PendingRead, PendingWrite},
 };
 use crate::logic::{
@@ -69,13 +69,23 @@ impl Replica {
         }
     }
 
-    /// Why a write cannot be executed now, whatever it is: too few copies, or too much unconfirmed.
-    pub fn refuses_write(&self) -> Option<Reply> {
+    /// Why a write cannot be executed at `now`, whatever it is: too few copies, copies that take long to be built, or too
+    /// much unconfirmed.
+    pub fn refuses_write(&self, now: Millis) -> Option<Reply> {
         let Role::Primary(primary) = &self.role else { return None };
         let copies = 1 + primary.copies.len();
         if copies < primary.write_quorum {
             return Some(Reply::Error(format!(
                 "WRITEQUORUM not executed: partition {} has {copies} of the {} copies that a write needs",
+                self.partition.0, primary.write_quorum
+            )));
+        }
+        let waits = primary.writes.front().is_some_and(|write| now + WRITE_TIMEOUT >= write.deadline + PATIENCE);
+        let in_sync = 1 + primary.copies.values().filter(|copy| waits && copy.in_sync()).count();
+        if waits && in_sync < primary.write_quorum {
+            return Some(Reply::Error(format!(
+                "WRITEQUORUM not executed: partition {} has {in_sync} of the {} copies that a write needs, and is building \
+                 more; try again later",
                 self.partition.0, primary.write_quorum
             )));
         }

@@ -10,6 +10,8 @@ use crate::logic::{
         message::{Append, Chunk, Confirm, Digests, Lost, Message},
         table::{Assignment, Copy, Mark},
     },
+    node::{Origin, Ticket},
+    resp::Reply,
     store::Cause,
 };
 
@@ -23,6 +25,10 @@ fn name(id: MemberId) -> MemberName {
 
 /// Carries out a table with this assignment.
 fn obey(replica: &mut Replica, me: MemberId, assignment: &Assignment, counter: u64) {
+    obey_with(replica, me, assignment, counter, 1);
+}
+
+fn obey_with(replica: &mut Replica, me: MemberId, assignment: &Assignment, counter: u64, write_quorum: u32) {
     let names = |id: MemberId| Some(name(id));
     let orders = Orders {
         me,
@@ -30,7 +36,7 @@ fn obey(replica: &mut Replica, me: MemberId, assignment: &Assignment, counter: u
         assignment,
         names: &names,
         begin: Begin::Now,
-        write_quorum: 1,
+        write_quorum,
         read_quorum: 1,
         complete: false,
     };
@@ -126,6 +132,29 @@ fn said(copy: &mut Replica) -> Confirm {
     let said = copy.messages_for(&name(A), 1 << 20, Some(CHUNK_BYTES), CLOCK).messages;
     let [Message::Confirm(confirm)] = &said[..] else { panic!("{said:?}") };
     confirm.clone()
+}
+
+#[test]
+fn while_a_copy_takes_long_to_be_built_only_the_first_writes_wait_for_it() {
+    let (mut primary, write, copy) = (primary(), put(1, b"value"), Copy { member: B, mark: Mark::Building, since: 2 });
+    let mut assignment = Assignment {
+        epoch: PartitionEpoch(1),
+        began: 1,
+        copies: vec![Copy { member: A, mark: Mark::InSync, since: 1 }, copy],
+        from: None,
+    };
+    obey_with(&mut primary, A, &assignment, 2, 2);
+    assert_eq!(primary.refuses_write(CLOCK.now), None);
+    let sequence = primary.commit([write.change()]);
+    let origin = Origin::Client(Ticket { connection: 1, request: 1, part: 0 });
+    assert_eq!(primary.answer_write(&origin, Reply::OK, sequence, CLOCK.now), None);
+    let late = CLOCK.now + PATIENCE;
+    assert_eq!(primary.refuses_write(Millis(late.0 - 1)), None);
+    let Some(Reply::Error(text)) = primary.refuses_write(late) else { panic!("it waits for the copy") };
+    assert!(text.starts_with("WRITEQUORUM not executed: ") && text.contains("1 of the 2 copies"), "{text}");
+    assignment.copies[1].mark = Mark::InSync;
+    obey_with(&mut primary, A, &assignment, 3, 2);
+    assert_eq!(primary.refuses_write(late), None);
 }
 
 #[test]
