@@ -3,11 +3,12 @@
 //! All open forwards of a partition go the same way. Whoever comes later takes that way too, or waits until they are
 //! answered: so none overtakes another when the primary moves, or when its stream comes back (rule F2).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Clock, Effects, Forward, Forwarded, MAX_HOPS, MemberName, Message, Millis, Node, Origin, Partition, Reply,
     mirrors::Sent,
+    outbox::Outbox,
     requests::{Moment, Request, overloaded},
     waiting::Waiting,
 };
@@ -84,7 +85,7 @@ impl Node {
             self.reply(waiting.request.origin, overloaded(), effects);
             return Ok(());
         }
-        let Some(via) = self.way(&waiting.request, &primary, hops) else {
+        let Some((via, outbox)) = self.way(&waiting.request, &primary, hops) else {
             drop(forwards);
             // Who asked may reach the primary itself, or learns that this member does not either.
             if hops == MAX_HOPS && !self.outbox(&primary).answers() {
@@ -101,11 +102,11 @@ impl Node {
         let mirrors = *hot && via == primary;
         let forward = Forward { id, epoch, hops, partition: *partition, words: words.clone(), mirrors };
         // Under the lock, so that commands leave in the order of their numbers.
-        if !self.outbox(&via).push(Message::Forward(forward)) {
+        if !outbox.push(Message::Forward(forward)) {
             return Err(waiting);
         }
         forwards.next = id;
-        effects.wake.insert(via.clone());
+        effects.wake(&via);
         self.waiting.went(*partition, &via);
         let Waiting { request, deadline: hold, .. } = waiting;
         forwards.open.insert(id, Open { request, via, deadline: now + FORWARD_TIMEOUT, hold, read });
@@ -114,15 +115,18 @@ impl Node {
 
     /// Whom a request is sent to: the primary, or once a third member if the primary cannot be reached (rule F3). None:
     /// nobody now.
-    fn way(&self, request: &Request, primary: &MemberName, hops: u8) -> Option<MemberName> {
-        let answers = |name: &MemberName| self.outbox(name).answers();
+    fn way(&self, request: &Request, primary: &MemberName, hops: u8) -> Option<(MemberName, Arc<Outbox>)> {
+        let answers = |name: &MemberName| Some(self.outbox(name)).filter(|outbox| outbox.answers());
         let reachable = answers(primary);
         if let Some(via) = self.waiting.way(request.partition) {
-            let same = via == *primary || (!reachable && hops < MAX_HOPS && !request.third);
-            return Some(via).filter(|via| same && answers(via));
+            if via == *primary {
+                return reachable.map(|outbox| (via, outbox));
+            }
+            let same = reachable.is_none() && hops < MAX_HOPS && !request.third;
+            return answers(&via).filter(|_| same).map(|outbox| (via, outbox));
         }
-        if reachable {
-            return Some(primary.clone());
+        if let Some(outbox) = reachable {
+            return Some((primary.clone(), outbox));
         }
         if hops >= MAX_HOPS || request.third {
             return None;
@@ -130,8 +134,9 @@ impl Node {
         let routing = self.routing.load();
         let others = routing.table.as_ref()?.live().filter(|member| member.state.is_voter()).map(|member| &member.name);
         let others: Vec<&MemberName> =
-            others.filter(|name| *name != self.name() && *name != primary && answers(name)).collect();
-        others.get(request.partition.index() % others.len().max(1)).map(|name| (*name).clone())
+            others.filter(|name| *name != self.name() && *name != primary && answers(name).is_some()).collect();
+        let via = others.get(request.partition.index() % others.len().max(1))?;
+        answers(via).map(|outbox| ((*via).clone(), outbox))
     }
 
     fn not_executed(&self, origin: Origin, epoch: u64, effects: &mut Effects) {

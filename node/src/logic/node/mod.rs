@@ -128,6 +128,13 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Messages wait for this peer.
+    fn wake(&mut self, peer: &MemberName) {
+        if !self.wake.contains(peer) {
+            self.wake.insert(peer.clone());
+        }
+    }
+
     fn say(&mut self, level: Level, text: impl Into<String>) {
         self.notices.push(Notice { level, text: text.into() });
     }
@@ -333,14 +340,14 @@ impl Node {
 
     fn send(&self, to: &MemberName, message: Message, effects: &mut Effects) {
         if self.outbox(to).push(message) {
-            effects.wake.insert(to.clone());
+            effects.wake(to);
         }
     }
 
     /// Marks a partition as having something to say to a peer.
     fn mark(&self, to: &MemberName, partition: Partition, effects: &mut Effects) {
-        if self.outbox(to).mark(partition) && !effects.wake.contains(to) {
-            effects.wake.insert(to.clone());
+        if self.outbox(to).mark(partition) {
+            effects.wake(to);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use super::Reply;
+use super::{Reply, integer};
 
 /// Deepest nesting that is read; replies of commands go three levels deep.
 pub const MAX_DEPTH: usize = 16;
@@ -24,10 +24,23 @@ pub enum DecodeError {
 impl Reply {
     /// Reads one whole reply. Values share memory with `bytes`.
     pub fn from_resp3(bytes: &Bytes) -> Result<Self, DecodeError> {
+        if let Some(value) = value(bytes) {
+            return Ok(Self::Bulk(value));
+        }
         let mut rest = bytes.clone();
         let reply = read(&mut rest, MAX_DEPTH)?;
         if rest.is_empty() { Ok(reply) } else { Err(DecodeError::Malformed) }
     }
+}
+
+/// The value, if the bytes are one whole value, as most are that a member is sent: nothing but its place has to be found.
+fn value(bytes: &Bytes) -> Option<Bytes> {
+    let rest = bytes.strip_prefix(b"$")?;
+    let digits = rest.iter().position(|byte| *byte == b'\r')?;
+    let length = length(&rest[..digits]).ok()?;
+    let start = 1 + digits + 2;
+    let whole = bytes.len().checked_sub(start + 2)? == length;
+    (whole && bytes[..start].ends_with(b"\r\n") && bytes.ends_with(b"\r\n")).then(|| bytes.slice(start..start + length))
 }
 
 fn read(rest: &mut Bytes, depth: usize) -> Result<Reply, DecodeError> {
@@ -67,7 +80,7 @@ fn text(bytes: &[u8]) -> Result<String, DecodeError> {
 }
 
 fn number(line: &[u8]) -> Result<i64, DecodeError> {
-    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(DecodeError::Malformed)
+    integer::parse(line).ok_or(DecodeError::Malformed)
 }
 
 fn length(line: &[u8]) -> Result<usize, DecodeError> {

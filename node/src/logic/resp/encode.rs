@@ -4,6 +4,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::Reply;
 
+/// Bytes of a line with a number: its kind, the digits and the sign of 64 bits, and its end.
+const LONGEST_HEADER: usize = 24;
+
 /// Where a reply is written to.
 pub trait Sink {
     /// Appends bytes.
@@ -20,12 +23,15 @@ impl Sink for BytesMut {
     }
 
     fn put_string(&mut self, string: &[u8]) {
-        let (line, length) = header_line(b'$', string.len() as i64);
-        self.reserve(line.len() + string.len() + 2);
-        let end = self.len() + length;
-        // All of the line, since a length that the compiler knows costs no call.
-        self.extend_from_slice(&line);
-        self.truncate(end);
+        self.reserve(LONGEST_HEADER + string.len() + 2);
+        if let Some((line, length)) = short_header(b'$', string.len() as i64) {
+            let end = self.len() + length;
+            // All of the line, since a length that the compiler knows costs no call.
+            self.extend_from_slice(&line);
+            self.truncate(end);
+        } else {
+            header(b'$', string.len() as i64, self);
+        }
         self.extend_from_slice(string);
         self.extend_from_slice(b"\r\n");
     }
@@ -165,37 +171,27 @@ fn list(kind: u8, items: &[Reply], form: Form, out: &mut (impl Sink + ?Sized)) {
 }
 
 fn header(kind: u8, n: i64, out: &mut (impl Sink + ?Sized)) {
-    let (line, length) = header_line(kind, n);
-    out.put(&line[..length]);
+    if let Some((line, length)) = short_header(kind, n) {
+        return out.put(&line[..length]);
+    }
+    let mut text = itoa::Buffer::new();
+    let digits = text.format(n).as_bytes();
+    let mut line = [kind; LONGEST_HEADER];
+    line[1..=digits.len()].copy_from_slice(digits);
+    line[digits.len() + 1..][..2].copy_from_slice(b"\r\n");
+    out.put(&line[..digits.len() + 3]);
 }
 
-/// A line with a number, and how many of these bytes it has.
-fn header_line(kind: u8, n: i64) -> ([u8; 24], usize) {
-    let mut line = [kind; 24];
-    let digit = |n: u16| b'0' + n as u8;
-    let digits = match n {
-        // Most often.
-        0..=9 => {
-            line[1] = digit(n as u16);
-            1
-        }
-        10..=99 => {
-            (line[1], line[2]) = (digit(n as u16 / 10), digit(n as u16 % 10));
-            2
-        }
-        100..=999 => {
-            (line[1], line[2], line[3]) = (digit(n as u16 / 100), digit(n as u16 / 10 % 10), digit(n as u16 % 10));
-            3
-        }
-        _ => {
-            let mut text = itoa::Buffer::new();
-            let digits = text.format(n).as_bytes();
-            line[1..=digits.len()].copy_from_slice(digits);
-            digits.len()
-        }
-    };
-    line[digits + 1..][..2].copy_from_slice(b"\r\n");
-    (line, digits + 3)
+/// The line of a number of at most three digits, and how many of these bytes it has.
+#[inline]
+fn short_header(kind: u8, n: i64) -> Option<([u8; 8], usize)> {
+    let (n, digit) = (u16::try_from(n).ok()?, |n: u16| b'0' + (n % 10) as u8);
+    Some(match n {
+        0..=9 => ([kind, digit(n), b'\r', b'\n', 0, 0, 0, 0], 4),
+        10..=99 => ([kind, digit(n / 10), digit(n), b'\r', b'\n', 0, 0, 0], 5),
+        100..=999 => ([kind, digit(n / 100), digit(n / 10), digit(n), b'\r', b'\n', 0, 0], 6),
+        _ => return None,
+    })
 }
 
 /// A line holds no CR or LF: they would end it.
