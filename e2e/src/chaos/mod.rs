@@ -54,23 +54,24 @@ async fn attack(bed: &Testbed, lasting: Duration, seed: u64, kinds: Vec<Fault>) 
     cache.apply(&json!({ "replicas": 3, "replication": { "factor": 2, "writeQuorum": 2 } })).await?;
     cache.ready(READY_LIMIT).await?;
     let mut load = Load::start(cache.load(Retries::Once).await?).await?;
+    let start = Instant::now();
     load.go_on_for(WRITES_BETWEEN).await?;
     let mut scene = Scene::new(&cache, kinds, StdRng::seed_from_u64(seed));
     let mut tally = Tally::default();
-    let start = Instant::now();
     while start.elapsed() < lasting {
         let fault = scene.choose(tally.turn());
         let (begin, errors) = (Instant::now(), load.errors());
-        let words = scene.inflict(fault).await.with_context(|| format!("can't inflict: {}", fault.name()))?;
-        whole(&cache, scene.replicas).await.with_context(|| format!("the cache was not whole again after: {words}"))?;
-        load.go_on_for(WRITES_BETWEEN).await?;
+        load.take_error_texts();
+        let done = withstand(&cache, &mut scene, fault, &mut load).await;
+        let texts = load.take_error_texts();
+        let words = done.with_context(|| texts.join("\n"))?;
         let errors = load.errors() - errors;
         println!(
             "[{:>4.0} s] {words}: whole after {:.1} s, {errors} errors",
             start.elapsed().as_secs_f64(),
             begin.elapsed().as_secs_f64()
         );
-        for text in load.take_error_texts() {
+        for text in texts {
             println!("    {text}");
         }
         tally.add(fault, begin.elapsed(), errors);
@@ -82,6 +83,14 @@ async fn attack(bed: &Testbed, lasting: Duration, seed: u64, kinds: Vec<Fault>) 
         bail!("a promise was broken:\n{}", report.examples.join("\n"));
     }
     Ok(())
+}
+
+/// One fault, until the cache is whole again and more was written. In words.
+async fn withstand(cache: &Cache, scene: &mut Scene<'_>, fault: Fault, load: &mut Load) -> Result<String> {
+    let words = scene.inflict(fault).await.with_context(|| format!("can't inflict: {}", fault.name()))?;
+    whole(cache, scene.replicas).await.with_context(|| format!("the cache was not whole again after: {words}"))?;
+    load.go_on_for(WRITES_BETWEEN).await?;
+    Ok(words)
 }
 
 /// Ready, with every pod up, and every member says that no copy is missing.

@@ -24,7 +24,7 @@ static CRC16: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_XMODEM);
 
 /// The part of a key that is hashed: what stands between the first `{` and the next `}`, unless that is empty.
 fn hash_tag(key: &[u8]) -> &[u8] {
-    if !may_have(key, b'{') {
+    if !has(key, b'{') {
         return key;
     }
     let Some(open) = memchr::memchr(b'{', key) else { return key };
@@ -34,16 +34,15 @@ fn hash_tag(key: &[u8]) -> &[u8] {
     }
 }
 
-/// Whether a byte stands in a key; may be wrong about that, but not about that it does not. Eight bytes at a time: most
-/// keys are too short for a search of larger steps to pay.
-fn may_have(key: &[u8], byte: u8) -> bool {
+/// Whether a byte stands in a key. Eight bytes at a time: most keys are too short for a search of larger steps to pay.
+fn has(key: &[u8], byte: u8) -> bool {
     let (words, rest) = key.as_chunks();
-    let has = |word: &[u8; 8]| {
-        // A byte that is the same becomes zero, and only from zero a borrow reaches the highest bit of a low byte.
+    let in_word = |word: &[u8; 8]| {
+        // A byte that is the same becomes zero; without a zero nothing borrows, and no low byte gets its highest bit.
         let other = u64::from_le_bytes(*word) ^ (u64::from(byte) * LOWEST);
         other.wrapping_sub(LOWEST) & !other & (LOWEST << 7) != 0
     };
-    words.iter().any(has) || rest.contains(&byte)
+    words.iter().any(in_word) || rest.contains(&byte)
 }
 
 /// The lowest bit of each of eight bytes.

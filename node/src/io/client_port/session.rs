@@ -255,7 +255,9 @@ impl Session {
                 }
                 Ok(Some((Request::Framed, length))) => {
                     let first = ahead.words.len();
-                    self.places.iter().for_each(|place| ahead.words.push(&rest[place.clone()]));
+                    for place in &self.places {
+                        ahead.words.push(&rest[place.clone()]);
+                    }
                     let one = self.one_key(&ahead.words[first..]);
                     (What::Framed(first..ahead.words.len(), one), length)
                 }

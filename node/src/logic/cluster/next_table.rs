@@ -492,10 +492,10 @@ impl Next<'_> {
         for id in wanted {
             let assignment = &self.table.partitions[partition];
             let takes = matches!(self.state(*id), Some(State::Active));
-            let writes = assignment.copies.len() >= needed;
-            let rests = away && writes;
+            let takes_writes = assignment.copies.len() >= needed;
+            let rests = away && takes_writes;
             let building = builds.entry(*id).or_default();
-            let is_full = writes && *building >= MAX_BUILDS_PER_MEMBER;
+            let is_full = takes_writes && *building >= MAX_BUILDS_PER_MEMBER;
             if assignment.holds(*id) || !takes || rests || is_full {
                 continue;
             }

@@ -45,7 +45,7 @@ pub const BEGIN: Duration = Duration::from_secs(1);
 pub const HOLD: Duration = Duration::from_secs(2);
 /// How long a write waits for its copies before its outcome is given up as unknown.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a write waits for copies that are being built before others after it are refused.
+/// For how long writes are taken that have to wait for copies that are being built.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a primary waits for an answer before it sends again.
 pub const RESEND: Duration = Duration::from_millis(200);

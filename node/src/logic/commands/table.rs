@@ -136,7 +136,7 @@ fn fits(arity: i8, words: usize) -> bool {
 
 /// All commands, by name.
 pub fn all() -> &'static [Command] {
-    COMMANDS
+    ALL
 }
 
 /// The command with this name, in any case.
@@ -148,7 +148,7 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     let number = number(name);
     let index = usize::from(PLACES[place(number, FACTOR)]);
     // Zero bytes before a name do not change its number.
-    let command = COMMANDS.get(index).filter(|command| command.name.len() == name.len())?;
+    let command = ALL.get(index).filter(|command| command.name.len() == name.len())?;
     (NUMBERS[index] == number).then_some(command)
 }
 
@@ -275,6 +275,8 @@ const TABLE: ([u8; 1 << PLACE_BITS], u64) = {
         factor = factor.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1) | 1;
     }
 };
+/// In one place, whoever uses it: who holds a command compares where it stands.
+static ALL: &[Command] = COMMANDS;
 static PLACES: [u8; 1 << PLACE_BITS] = TABLE.0;
 const FACTOR: u64 = TABLE.1;
 const _: () = assert!(COMMANDS.len() < NOBODY as usize);

@@ -106,7 +106,7 @@ impl Node {
             return Err(waiting);
         }
         forwards.next = id;
-        effects.wake(&via);
+        effects.will_wake(&via);
         self.waiting.went(*partition, &via);
         let Waiting { request, deadline: hold, .. } = waiting;
         forwards.open.insert(id, Open { request, via, deadline: now + FORWARD_TIMEOUT, hold, read });

@@ -129,7 +129,7 @@ pub struct Effects {
 
 impl Effects {
     /// Messages wait for this peer.
-    fn wake(&mut self, peer: &MemberName) {
+    fn will_wake(&mut self, peer: &MemberName) {
         if !self.wake.contains(peer) {
             self.wake.insert(peer.clone());
         }
@@ -340,14 +340,14 @@ impl Node {
 
     fn send(&self, to: &MemberName, message: Message, effects: &mut Effects) {
         if self.outbox(to).push(message) {
-            effects.wake(to);
+            effects.will_wake(to);
         }
     }
 
     /// Marks a partition as having something to say to a peer.
     fn mark(&self, to: &MemberName, partition: Partition, effects: &mut Effects) {
         if self.outbox(to).mark(partition) {
-            effects.wake(to);
+            effects.will_wake(to);
         }
     }
 

@@ -197,7 +197,7 @@ impl Node {
         }
     }
 
-    /// As [`Node::look_ahead`], for messages of another member that will be received.
+    /// As [`Node::look_ahead`], for messages of another member that will be received; keys of other maps are left out.
     pub fn look_ahead_for(&self, messages: &[Message]) {
         if messages.len() < WORTH_A_LOOK {
             return;
@@ -343,7 +343,8 @@ impl Node {
         let words = &words_of(words);
         match table::command(words) {
             Ok(command) => {
-                let ask = Ask { command, partition, words, position: None, settled: false };
+                let position = command.key_of_default_map(words).map(|key| self.position(key));
+                let ask = Ask { command, partition, words, position, settled: false };
                 let goes_back = command.access == Access::Read && matches!(origin, Origin::Peer { .. });
                 let straight = goes_back.then(|| {
                     written.reserve(SMALL_REPLY);

@@ -125,6 +125,7 @@ impl Reply {
 
 fn write(reply: &Reply, form: Form, out: &mut (impl Sink + ?Sized)) {
     match reply {
+        // Most often: in one piece.
         Reply::Simple("OK") => out.put(b"+OK\r\n"),
         Reply::Simple(text) => line(b'+', text, out),
         Reply::Status(text) => line(b'+', text, out),

@@ -122,14 +122,6 @@ impl std::ops::Deref for Value<'_> {
     }
 }
 
-impl PartialEq for Value<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for Value<'_> {}
-
 /// Bytes that memory gives at a time.
 const LINE: usize = 64;
 /// As many as the blocks of most entries take.
@@ -451,7 +443,8 @@ impl Header {
         let fits = |bytes: &usize| *bytes == 8 || *bytes < 8 && number >> (8 * bytes) == 0;
         let choice = choices.iter().position(fits).unwrap_or(3);
         self.bytes[0] |= (choice as u8) << shift;
-        // All of them, since a length that the compiler knows costs no loop: the next number stands over what is too much.
+        // All of them, since a length that the compiler knows costs no loop: the next number stands over what is too much,
+        // and after the last one nothing beyond `length` is written.
         self.bytes[self.length..][..8].copy_from_slice(&number.to_le_bytes());
         self.length += choices[choice];
     }

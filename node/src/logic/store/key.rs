@@ -38,6 +38,7 @@ impl Deref for Key<'_> {
     }
 }
 
+/// Keys are the same whatever is known of them.
 impl PartialEq for Key<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.bytes == other.bytes

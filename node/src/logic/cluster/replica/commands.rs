@@ -80,13 +80,13 @@ impl Replica {
                 self.partition.0, primary.write_quorum
             )));
         }
-        let waits = primary.writes.front().is_some_and(|write| now + WRITE_TIMEOUT >= write.deadline + PATIENCE);
-        let in_sync = 1 + primary.copies.values().filter(|copy| waits && copy.in_sync()).count();
-        if waits && in_sync < primary.write_quorum {
+        if primary.building_since.is_some_and(|since| now >= since + PATIENCE) {
             return Some(Reply::Error(format!(
-                "WRITEQUORUM not executed: partition {} has {in_sync} of the {} copies that a write needs, and is building \
-                 more; try again later",
-                self.partition.0, primary.write_quorum
+                "WRITEQUORUM not executed: partition {} has {} of the {} copies that a write needs, and is building more; \
+                 try again later",
+                self.partition.0,
+                primary.in_sync(),
+                primary.write_quorum
             )));
         }
         (self.log_bytes > MAX_LOG_BYTES).then(|| {
@@ -103,8 +103,7 @@ impl Replica {
             return None;
         }
         let Role::Primary(primary) = &self.role else { return None };
-        let in_sync = 1 + primary.copies.values().filter(|copy| copy.in_sync()).count();
-        (in_sync < primary.read_quorum).then(|| read_quorum_missed(self.partition, primary.read_quorum))
+        (primary.in_sync() < primary.read_quorum).then(|| read_quorum_missed(self.partition, primary.read_quorum))
     }
 
     /// Applies changes that the primary makes, and puts them into the stream. Returns the last sequence.
@@ -162,6 +161,9 @@ impl Replica {
         if primary.writes.is_empty() && primary.holds(sequence) {
             primary.acknowledged = primary.acknowledged.max(sequence);
             return Some(reply);
+        }
+        if primary.waits_for_builds() {
+            primary.building_since.get_or_insert(now);
         }
         primary.writes.push_back(PendingWrite {
             sequence,

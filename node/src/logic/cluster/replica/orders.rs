@@ -158,6 +158,7 @@ impl Replica {
                 read_quorum: 1,
                 copies: BTreeMap::new(),
                 writes: VecDeque::new(),
+                building_since: None,
                 reads: VecDeque::new(),
                 // Whatever this copy has may have been acknowledged.
                 acknowledged: self.last.sequence,
@@ -180,6 +181,9 @@ impl Replica {
             (state.since, state.mark) = (copy.since, copy.mark);
             state.kept = kept.filter(|_| copy.mark == Mark::Eligible);
             primary.copies.insert(copy.member, state);
+        }
+        if !primary.waits_for_builds() {
+            primary.building_since = None;
         }
         // Copies that went need nothing any more.
         self.trim();

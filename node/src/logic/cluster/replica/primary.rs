@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{Begin, copy_state::CopyState};
 use crate::logic::{
     clock::Millis,
-    cluster::{member::MemberId, table::PartitionEpoch},
+    cluster::{
+        member::MemberId,
+        table::{Mark, PartitionEpoch},
+    },
     node::Origin,
     resp::Reply,
 };
@@ -17,6 +20,8 @@ pub(super) struct Primary {
     pub(super) read_quorum: usize,
     pub(super) copies: BTreeMap<MemberId, CopyState>,
     pub(super) writes: VecDeque<PendingWrite>,
+    /// Since when writes wait for copies that are being built.
+    pub(super) building_since: Option<Millis>,
     pub(super) reads: VecDeque<PendingRead>,
     pub(super) acknowledged: u64,
     pub(super) probe: u64,
@@ -41,6 +46,16 @@ pub(super) struct PendingRead {
 }
 
 impl Primary {
+    /// Copies in sync, its own among them.
+    pub(super) fn in_sync(&self) -> usize {
+        1 + self.copies.values().filter(|copy| copy.in_sync()).count()
+    }
+
+    /// Whether writes have to wait for copies that are being built.
+    pub(super) fn waits_for_builds(&self) -> bool {
+        self.in_sync() < self.write_quorum && self.copies.values().any(|copy| copy.mark == Mark::Building)
+    }
+
     /// Whether every copy that counts, and enough copies in sync, have a change (rule W2). A copy that is still being
     /// built would not be promoted: what it has does not survive the loss of the others.
     pub(super) fn holds(&self, sequence: u64) -> bool {

@@ -152,9 +152,18 @@ fn while_a_copy_takes_long_to_be_built_only_the_first_writes_wait_for_it() {
     assert_eq!(primary.refuses_write(Millis(late.0 - 1)), None);
     let Some(Reply::Error(text)) = primary.refuses_write(late) else { panic!("it waits for the copy") };
     assert!(text.starts_with("WRITEQUORUM not executed: ") && text.contains("1 of the 2 copies"), "{text}");
-    assignment.copies[1].mark = Mark::InSync;
+    // Also when nothing waits any more.
+    let (later, mut due) = (CLOCK.now + WRITE_TIMEOUT, Vec::new());
+    primary.overdue(later, &mut due);
+    assert_eq!(due.len(), 1);
+    assert!(primary.refuses_write(later).is_some());
+    // A silent one comes back by itself.
+    assignment.copies[1].mark = Mark::Eligible;
     obey_with(&mut primary, A, &assignment, 3, 2);
-    assert_eq!(primary.refuses_write(late), None);
+    assert_eq!(primary.refuses_write(later), None);
+    assignment.copies[1].mark = Mark::InSync;
+    obey_with(&mut primary, A, &assignment, 4, 2);
+    assert_eq!(primary.refuses_write(later), None);
 }
 
 #[test]
