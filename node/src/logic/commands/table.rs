@@ -119,10 +119,7 @@ impl Command {
     }
 
     fn check_subcommand(&self, words: &Words<'_>) -> Result<(), Reply> {
-        if self.subcommands.is_empty() {
-            return Ok(());
-        }
-        let Some(name) = words.get(1) else { return Ok(()) };
+        let Some(name) = words.get(1).filter(|_| !self.subcommands.is_empty()) else { return Ok(()) };
         let sub = self.subcommands.iter().find(|sub| name.eq_ignore_ascii_case(sub.name.as_bytes()));
         let sub = sub.ok_or_else(|| errors::unknown_subcommand(self.name, name))?;
         if fits(sub.arity, words.len()) { Ok(()) } else { Err(errors::arity(&format!("{}|{}", self.name, sub.name))) }
@@ -140,7 +137,6 @@ pub fn all() -> &'static [Command] {
 }
 
 /// The command with this name, in any case.
-#[inline]
 pub fn find(name: &[u8]) -> Option<&'static Command> {
     if name.len() > LONGEST_NAME {
         return None;
@@ -154,15 +150,9 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
 
 /// A name in lower case as a number: comparing them costs less than comparing texts, and each request is looked up.
 const fn number(name: &[u8]) -> u128 {
-    let (first, last) = name.split_at(name.len().saturating_sub(8));
-    if first.is_empty() { half(last) as u128 } else { (half(first) as u128) << 64 | half(last) as u128 }
-}
-
-/// As [`number`], of at most eight bytes.
-const fn half(name: &[u8]) -> u64 {
     let (mut number, mut at) = (0, 0);
     while at < name.len() {
-        number = number << 8 | name[at].to_ascii_lowercase() as u64;
+        number = number << 8 | name[at].to_ascii_lowercase() as u128;
         at += 1;
     }
     number

@@ -77,14 +77,14 @@ impl<T: Tagged> Table<T> {
     /// The item with this hash that `same` accepts.
     pub(super) fn find(&self, hash: u64, same: impl Fn(&T) -> bool) -> Option<Place> {
         let list = self.list_of(hash);
-        let index = last_with(&self.lists[list], hash as u16, same)?;
+        let tag = hash as u16;
+        let index = self.lists[list].iter().rposition(|item| item.tag() == tag && same(item))?;
         Some(Place { list, index })
     }
 
     /// The item that [`Table::find`] compares first.
     pub(super) fn likely(&self, hash: u64) -> Option<&T> {
-        let list = &self.lists[self.list_of(hash)];
-        list.get(last_with(list, hash as u16, |_| true)?)
+        self.list(self.list_of(hash)).iter().rfind(|item| item.tag() == hash as u16)
     }
 
     pub(super) fn at(&self, place: Place) -> Option<&T> {
@@ -230,21 +230,6 @@ impl<T: Tagged> Table<T> {
             self.lists.shrink_to(self.lists.len() * 5 / 4);
         }
     }
-}
-
-/// Place of the last item that has this tag and is accepted. Looks at some together, which costs less than one by one.
-#[inline]
-fn last_with<T: Tagged>(list: &[T], tag: u16, accepts: impl Fn(&T) -> bool) -> Option<usize> {
-    let (rest, groups) = list.as_rchunks::<4>();
-    let is_it = |item: &T| item.tag() == tag && accepts(item);
-    for (number, group) in groups.iter().enumerate().rev() {
-        if group.iter().fold(false, |any, item| any | (item.tag() == tag))
-            && let Some(place) = group.iter().rposition(is_it)
-        {
-            return Some(rest.len() + number * group.len() + place);
-        }
-    }
-    rest.iter().rposition(is_it)
 }
 
 /// Capacities are sizes that the allocator has (see `entry`), so that the room in a block is used and little is free.
