@@ -8,7 +8,7 @@ BUILD := cargo build $(PROFILE) --workspace --bins
 BIN := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/ci
 CRD := crds/cache.mizuya.dev_cacheclusters.yaml
 
-.PHONY: build demo demo-down test sim sim-porcupine sim-mutants cluster-up cluster-down kubeconfig images install generate chaos kind-check bench fmt lint help
+.PHONY: build demo demo-down test sim sim-porcupine sim-mutants cluster-up cluster-down kubeconfig images install generate chaos kind-check bench bench-pods fmt lint help
 
 help: ## Say what there is to make.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -69,6 +69,9 @@ bench: ## Measure our node beside Redis and memcached. ROUNDS=n (7), ONLY=part o
 	@$(BUILD)
 	@$(BIN)/bench --rounds $(or $(ROUNDS),7) $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json) \
 		$(if $(PLOT),--plot "$(PLOT)")
+
+bench-pods: install ## Measure how long answers of three pods take at a fixed rate, beside Redis. ROUNDS=n (7), ONLY=part of a rate.
+	@$(BIN)/bench --pods --rounds $(or $(ROUNDS),7) $(if $(ONLY),--only "$(ONLY)")
 
 fmt: ## Format the code.
 	@cargo fmt --all

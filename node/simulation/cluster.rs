@@ -648,8 +648,8 @@ fn submit(
     };
     let mut output = BytesMut::new();
     let straight = Straight { sink: &mut output, protocol: Protocol::Resp3 };
-    let position = command.key_of_default_map(words).map(|key| node.position(key));
-    let ask = Ask { command, partition, words, position, settled: true };
+    let spot = command.key_of_default_map(words).map(|key| node.spot(key));
+    let ask = Ask { command, partition, words, spot, settled: true };
     let reply = node.submit_in(&mut node.turn(clock, random), ticket, ask, Some(straight), effects)?;
     let written = (reply == Reply::Written).then(|| Reply::from_resp3(&output.freeze()).expect("a whole reply"));
     Some(written.unwrap_or(reply))

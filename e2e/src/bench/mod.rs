@@ -10,6 +10,7 @@ mod floor;
 mod open_loop;
 mod pair;
 mod plot;
+mod pods;
 mod report;
 mod server;
 mod work;
@@ -43,6 +44,8 @@ pub struct Options {
     pub json: bool,
     /// Where to write a picture of the CPU of each server.
     pub plot: Option<PathBuf>,
+    /// Only how long answers take at a fixed rate, and ours are pods of the cluster that `$CLUSTER` names.
+    pub pods: bool,
 }
 
 /// Entries of the measurements of memory that show how it grows.
@@ -54,25 +57,9 @@ pub async fn run(options: &Options) -> Result<()> {
     pin(Pid::from_raw(0), &[clients_core])?;
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.is_there()).collect();
     ensure!(kinds.len() > 1, "nothing to compare with: `apt-get install redis-server memcached` has it");
-    let (mut rows, cores) = (Vec::new(), (servers_core, clients_core));
-    for work in Work::all().into_iter().filter(|work| options.wants(&work.name)) {
-        rows.push(measure(options, &kinds, &work, cores).await?);
-    }
-    if options.wants(pair::ROWS[0]) {
-        rows.push(pair::replication(options, cores).await?);
-    }
-    if options.wants(pair::ROWS[1]) {
-        rows.push(pair::forwarding(options, cores).await?);
-    }
-    for rate in open_loop::RATES.into_iter().filter(|rate| options.wants(&open_loop::name(*rate))) {
-        rows.extend(open_loop::measure(options, &kinds, rate, cores).await?);
-    }
-    if options.entries > 0 && options.wants("memory") {
-        rows.push(memory(options.entries, options, &kinds, servers_core).await?);
-        for entries in GROWTH {
-            rows.push(memory(entries, options, &[Kind::Mizuya], servers_core).await?);
-        }
-    }
+    let cores = (servers_core, clients_core);
+    let rows =
+        if options.pods { pods::measure(options, &kinds, cores).await? } else { all(options, &kinds, cores).await? };
     if options.json {
         println!("{}", report::json(&rows)?);
     } else {
@@ -86,6 +73,30 @@ pub async fn run(options: &Options) -> Result<()> {
         write().with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Everything that needs no cluster.
+async fn all(options: &Options, kinds: &[Kind], cores: (usize, usize)) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for work in Work::all().into_iter().filter(|work| options.wants(&work.name)) {
+        rows.push(measure(options, kinds, &work, cores).await?);
+    }
+    if options.wants(pair::ROWS[0]) {
+        rows.push(pair::replication(options, cores).await?);
+    }
+    if options.wants(pair::ROWS[1]) {
+        rows.push(pair::forwarding(options, cores).await?);
+    }
+    for rate in open_loop::RATES.into_iter().filter(|rate| options.wants(&open_loop::name(*rate))) {
+        rows.extend(open_loop::measure(options, kinds, rate, cores, None).await?);
+    }
+    if options.entries > 0 && options.wants("memory") {
+        rows.push(memory(options.entries, options, kinds, cores.0).await?);
+        for entries in GROWTH {
+            rows.push(memory(entries, options, &[Kind::Mizuya], cores.0).await?);
+        }
+    }
+    Ok(rows)
 }
 
 impl Options {

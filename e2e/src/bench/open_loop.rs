@@ -51,12 +51,13 @@ struct Connection {
     writes: bool,
 }
 
-/// Measures a cluster of ours beside one server of each other kind.
+/// Measures a cluster of ours, these `pods` or else processes on the servers' core, beside one server of each other kind.
 pub(super) async fn measure(
     options: &Options,
     kinds: &[Kind],
     rate: u64,
     (core, clients): (usize, usize),
+    pods: Option<&[SocketAddr]>,
 ) -> Result<Vec<Row>> {
     pin(Pid::from_raw(0), &[clients])?;
     let (work, mut servers) = (Work::open_loop(), Vec::new());
@@ -67,9 +68,14 @@ pub(super) async fn measure(
     for round in 0..options.rounds {
         for (kind, figures) in &mut servers {
             // Each is alone: one that only waits disturbs the other's 99th percentile.
-            let server = Server::start(*kind, &options.node, &work, &[core]).await?;
-            Clients::connect(&server.addresses, *kind, &work).await?.fill().await?;
-            let mut callers = Callers::connect(&server.addresses, &work)?;
+            let server = match pods {
+                Some(_) if *kind == Kind::Mizuya => None,
+                Some(_) => Some(Server::start(*kind, &options.node, &work, &[core, clients]).await?),
+                None => Some(Server::start(*kind, &options.node, &work, &[core]).await?),
+            };
+            let addresses = server.as_ref().map_or(pods.unwrap_or_default(), |server| &server.addresses);
+            Clients::connect(addresses, *kind, &work).await?.fill().await?;
+            let mut callers = Callers::connect(addresses, &work)?;
             let Waits { mut reads, mut writes, mut sending } =
                 callers.call(rate, options.lasting * LONGER, round as u64)?;
             eprintln!("  {kind}: of 100 requests 99 were sent within {} µs", short(percentile(&mut sending, 99)));

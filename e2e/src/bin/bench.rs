@@ -28,6 +28,9 @@ struct Arguments {
     /// Also draw the CPU of each server into this SVG file.
     #[arg(long)]
     plot: Option<PathBuf>,
+    /// Only how long answers take at a fixed rate, from three pods of the Kubernetes that $CLUSTER names.
+    #[arg(long)]
+    pods: bool,
     /// Our program [default: the one beside this].
     #[arg(long)]
     node: Option<PathBuf>,
@@ -60,6 +63,7 @@ async fn main() -> Result<()> {
         entries: arguments.entries,
         json: arguments.json,
         plot: arguments.plot,
+        pods: arguments.pods,
     };
     bench::run(&options).await
 }

@@ -136,7 +136,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "lease_ignored",
         "node/requests.rs",
-        ("Standing::Serving if self.has_lease(now) => {", "Standing::Serving if now.0 < u64::MAX => {"),
+        ("== Standing::Serving && self.has_lease(now)", "== Standing::Serving"),
         no_old_value_returns::NAME,
     ),
     mutant(
@@ -270,7 +270,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "maps_share_their_keys",
         "commands/call.rs",
-        ("        (self.map, self.position) = (map, None);\n", "        let _ = map;\n"),
+        ("        (self.map, self.spot) = (map, None);\n", "        let _ = map;\n"),
         only_own_values::NAME,
     ),
     // S1, S2: volumes

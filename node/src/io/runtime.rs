@@ -258,7 +258,7 @@ impl Runtime {
             Err(error) => return Some(error),
         };
         let mut batch = self.batch();
-        let ask = Ask { command, partition, words, position: None, settled: true };
+        let ask = Ask { command, partition, words, spot: None, settled: true };
         let reply = self.submit_in(&mut batch, ticket, ask, None);
         self.carry_out(batch.effects);
         reply
@@ -291,7 +291,7 @@ impl Runtime {
     /// What a store without entries answers; nothing is kept.
     fn answer_as_empty(&self, batch: &Batch, Ask { command, words, .. }: Ask<'_>) -> Reply {
         let default_map = Bytes::from(self.settings.dmap_name.clone());
-        let context = Context { clock: batch.turn.clock(), random: 0, default_map: &default_map, position: None };
+        let context = Context { clock: batch.turn.clock(), random: 0, default_map: &default_map, spot: None };
         commands::execute(command, words, &mut Store::new(0), &context, None, &mut Done::default())
     }
 

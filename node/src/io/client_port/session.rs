@@ -22,14 +22,13 @@ use crate::{
         },
         keyspace::Partition,
         node::{Ask, Ticket, WORTH_A_LOOK},
-        resp::{Place, Protocol, ProtocolError, Reply, Request, RequestParser, Straight},
+        resp::{Protocol, ProtocolError, Reply, Request, RequestParser, Straight},
+        store::Spot,
     },
 };
 
 /// Most unanswered requests of one connection, or parts of requests; then no more are taken.
 pub const MAX_IN_FLIGHT: usize = 1024;
-/// Room for so many words is kept from one command to the next.
-const KEPT_WORDS: usize = 64;
 /// Commands that are found before the first of them is executed, so that memory can give what they need side by side.
 const AHEAD: usize = 16;
 /// About how many bytes of them.
@@ -82,7 +81,7 @@ struct One {
     command: &'static Command,
     partition: Partition,
     /// Of a key of the default map.
-    position: Option<u64>,
+    spot: Option<Spot>,
 }
 
 /// A reply that comes later.
@@ -101,8 +100,6 @@ pub(super) struct Session {
     held: Option<Vec<Bytes>>,
     /// The command that was just tried is to be held.
     must_wait: bool,
-    /// Room for the places of a command's words.
-    places: Vec<Place>,
     /// After QUIT or bytes that are no command, nothing more is taken.
     over: bool,
 }
@@ -119,7 +116,6 @@ impl Session {
             output: Output::default(),
             held: None,
             must_wait: false,
-            places: Vec::new(),
             over: false,
         }
     }
@@ -212,7 +208,7 @@ impl Session {
                 if ahead.found.is_empty() {
                     break;
                 }
-                self.look_ahead(&ahead);
+                self.look_ahead(&mut ahead.found);
                 for found in &ahead.found {
                     if self.held.is_some() || !self.takes_commands() {
                         // Those that are left are found again.
@@ -245,8 +241,8 @@ impl Session {
         // No more than there is room for: the rest would have to be found again.
         let most = AHEAD.min(MAX_IN_FLIGHT - self.slots.in_flight());
         while ahead.found.len() < most && at < AHEAD_BYTES {
-            let rest = &buffer[at..];
-            let (what, length) = match self.parser.next(rest, &mut self.places) {
+            let first = ahead.words.len();
+            let (what, length) = match self.parser.next(&buffer[at..], |word| ahead.words.push(word)) {
                 Ok(None) => break,
                 Ok(Some((Request::Empty, length))) => (What::Nothing, length),
                 Ok(Some((Request::Inline(words), length))) => {
@@ -254,10 +250,6 @@ impl Session {
                     (What::Line, length)
                 }
                 Ok(Some((Request::Framed, length))) => {
-                    let first = ahead.words.len();
-                    for place in &self.places {
-                        ahead.words.push(&rest[place.clone()]);
-                    }
                     let one = self.one_key(&ahead.words[first..]);
                     (What::Framed(first..ahead.words.len(), one), length)
                 }
@@ -270,28 +262,22 @@ impl Session {
                 break;
             }
         }
-        if self.places.capacity() > KEPT_WORDS {
-            self.places = Vec::new();
-        }
     }
 
-    fn look_ahead(&self, ahead: &Ahead<'_>) {
-        if ahead.found.len() < WORTH_A_LOOK {
+    fn look_ahead(&self, found: &mut [Found]) {
+        if found.len() < WORTH_A_LOOK {
             return;
         }
-        let mut places: SmallVec<[(Partition, u64); AHEAD]> = SmallVec::new();
-        for found in &ahead.found {
-            if let What::Framed(_, Some(One { partition, position: Some(position), .. })) = &found.what {
-                places.push((*partition, *position));
-            }
-        }
-        self.runtime.node().look_ahead(&places);
+        self.runtime.node().look_ahead(found, |found| match &mut found.what {
+            What::Framed(_, Some(One { partition, spot: Some(spot), .. })) => Some((*partition, spot)),
+            _ => None,
+        });
     }
 
     fn one_key(&self, words: &Words<'_>) -> Option<One> {
         let (command, partition) = commands::for_one_key(words, self.runtime.partitions())?;
-        let position = command.key_of_default_map(words).map(|key| self.runtime.node().position(key));
-        Some(One { command, partition, position })
+        let spot = command.key_of_default_map(words).map(|key| self.runtime.node().spot(key));
+        Some(One { command, partition, spot })
     }
 
     fn take(&mut self, batch: &mut Batch, ahead: &Ahead<'_>, found: &Found) -> Option<&'static Command> {
@@ -342,7 +328,7 @@ impl Session {
                 let reply = here::answer(command, &kept(words), self);
                 self.answer(reply);
             }
-            Ok(Route::One(partition)) => self.one(batch, One { command, partition, position: None }, words),
+            Ok(Route::One(partition)) => self.one(batch, One { command, partition, spot: None }, words),
             Ok(Route::Split(parts, merge)) => {
                 let (partitions, requests): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
                 self.many(batch, (&partitions, merge), command, |part| &requests[part]);
@@ -380,13 +366,13 @@ impl Session {
         partitions.iter().all(|partition| self.slots.may_send(*partition, epoch))
     }
 
-    fn one(&mut self, batch: &mut Batch, One { command, partition, position }: One, words: &Words<'_>) {
+    fn one(&mut self, batch: &mut Batch, One { command, partition, spot }: One, words: &Words<'_>) {
         if !self.may_send(&[partition]) {
             self.must_wait = true;
             return;
         }
         let ticket = self.ticket(0);
-        let ask = Ask { command, partition, words, position, settled: !self.slots.is_busy(partition) };
+        let ask = Ask { command, partition, words, spot, settled: !self.slots.is_busy(partition) };
         let straight = self.slots.is_empty().then_some(Straight { sink: &mut self.output, protocol: self.protocol });
         if let Some(reply) = self.runtime.submit_in(batch, ticket, ask, straight) {
             self.answer(reply);
@@ -409,7 +395,7 @@ impl Session {
             return;
         }
         let submit = |(i, partition): (usize, &Partition)| {
-            let ask = Ask { command, partition: *partition, words: part(i), position: None, settled: false };
+            let ask = Ask { command, partition: *partition, words: part(i), spot: None, settled: false };
             self.runtime.submit_in(batch, self.ticket(i as u32), ask, None)
         };
         let replies: SmallVec<[Option<Reply>; 1]> = partitions.iter().enumerate().map(submit).collect();
@@ -444,7 +430,7 @@ impl Session {
                 return self.slots.walked(request, reply, &mut self.output);
             };
             let ticket = Ticket { connection: self.client.id, request, part: step };
-            let ask = Ask { command, partition, words: &words_of(&words), position: None, settled: false };
+            let ask = Ask { command, partition, words: &words_of(&words), spot: None, settled: false };
             let Some(reply) = self.runtime.submit_in(batch, ticket, ask, None) else {
                 return self.slots.step_sent(request, partition, batch.turn.epoch());
             };

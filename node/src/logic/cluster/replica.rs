@@ -107,6 +107,13 @@ impl Served {
         self.hits += u64::from(done.hits);
         self.misses += u64::from(done.misses);
     }
+
+    /// One more, which read a key.
+    pub fn count_read(&mut self, hit: bool) {
+        self.commands += 1;
+        self.hits += u64::from(hit);
+        self.misses += u64::from(!hit);
+    }
 }
 
 enum Role {

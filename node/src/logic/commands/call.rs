@@ -8,7 +8,7 @@ use super::{Context, Done, Words, answer_value, errors};
 use crate::logic::{
     clock::Millis,
     resp::{Reply, Straight, integer},
-    store::{Cause, Change, Key, NewValue, Store},
+    store::{Cause, Change, Key, NewValue, Spot, Store},
 };
 
 /// A reply, or an error in place of it; an error leaves no change.
@@ -29,7 +29,7 @@ pub(super) struct Call<'a, 's> {
     pub(super) name: &'static str,
     pub(super) words: &'a Words<'a>,
     /// As in [`Context`], for this map.
-    pub(super) position: Option<u64>,
+    pub(super) spot: Option<Spot>,
     pub(super) context: &'a Context<'a>,
     pub(super) store: &'s mut Store,
     /// That it works on.
@@ -41,7 +41,7 @@ pub(super) struct Call<'a, 's> {
 impl<'a> Call<'a, '_> {
     /// Works on this map from now on instead of the default one.
     pub(super) fn use_map(&mut self, map: &'a [u8]) {
-        (self.map, self.position) = (map, None);
+        (self.map, self.spot) = (map, None);
     }
 
     pub(super) fn map(&self) -> &'a [u8] {
@@ -112,8 +112,8 @@ impl<'a> Call<'a, '_> {
 
     /// A key, with what is known of it.
     fn key(&self, key: &'a [u8]) -> Key<'a> {
-        match self.position {
-            Some(position) if self.words.get(1).is_some_and(|word| std::ptr::eq(*word, key)) => Key::at(key, position),
+        match self.spot {
+            Some(spot) if self.words.get(1).is_some_and(|word| std::ptr::eq(*word, key)) => Key::at(key, spot),
             _ => key.into(),
         }
     }

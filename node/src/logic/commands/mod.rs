@@ -32,7 +32,7 @@ use self::{
 use crate::logic::{
     clock::{Clock, Millis},
     resp::{Reply, Straight},
-    store::{Change, Key, Store, Value},
+    store::{Change, Key, Spot, Store, Value},
 };
 
 /// Longest value, the same as the longest word of a request.
@@ -48,7 +48,7 @@ pub struct Context<'a> {
     /// Map of the commands that Redis knows (requirement A11).
     pub default_map: &'a Bytes,
     /// Where the second word stands in the default map, if it is a key of it and that was found out.
-    pub position: Option<u64>,
+    pub spot: Option<Spot>,
 }
 
 /// What a command needs.
@@ -113,7 +113,7 @@ pub fn execute<'a>(
         return errors::not_for_a_partition(command.name);
     };
     let map = context.default_map;
-    let mut call = Call { name: command.name, words, position: context.position, context, store, map, done, straight };
+    let mut call = Call { name: command.name, words, spot: context.spot, context, store, map, done, straight };
     run(&mut call).unwrap_or_else(|error| {
         *done = Done::default();
         error

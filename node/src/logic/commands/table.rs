@@ -29,7 +29,7 @@ pub struct Command {
 impl PartialEq for Command {
     /// There is one command of each name.
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        std::ptr::eq(self, other)
     }
 }
 
@@ -94,7 +94,7 @@ impl Command {
 
     /// Whether it answers the value of one key of the default map, and nothing else.
     pub fn is_get(&self) -> bool {
-        self.name == "get"
+        std::ptr::eq(self, &raw const ALL[GET])
     }
 
     /// The keys among its words.
@@ -119,7 +119,7 @@ impl Command {
     }
 
     fn check_subcommand(&self, words: &Words<'_>) -> Result<(), Reply> {
-        let Some(name) = words.get(1).filter(|_| !self.subcommands.is_empty()) else { return Ok(()) };
+        let (Some(name), false) = (words.get(1), self.subcommands.is_empty()) else { return Ok(()) };
         let sub = self.subcommands.iter().find(|sub| name.eq_ignore_ascii_case(sub.name.as_bytes()));
         let sub = sub.ok_or_else(|| errors::unknown_subcommand(self.name, name))?;
         if fits(sub.arity, words.len()) { Ok(()) } else { Err(errors::arity(&format!("{}|{}", self.name, sub.name))) }
@@ -143,24 +143,40 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     }
     let number = number(name);
     let index = usize::from(PLACES[place(number, FACTOR)]);
-    // Zero bytes before a name do not change its number.
     let command = ALL.get(index).filter(|command| command.name.len() == name.len())?;
     (NUMBERS[index] == number).then_some(command)
 }
 
-/// A name in lower case as a number: comparing them costs less than comparing texts, and each request is looked up.
-const fn number(name: &[u8]) -> u128 {
-    let (mut number, mut at) = (0, 0);
-    while at < name.len() {
-        number = number << 8 | name[at].to_ascii_lowercase() as u128;
-        at += 1;
+/// A name in lower case as numbers, no two of the same length with the same ones: comparing them costs less than comparing
+/// texts, and each request is looked up.
+const fn number(name: &[u8]) -> [u64; 2] {
+    if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        return [lower(u64::from_le_bytes(*first)), lower(u64::from_le_bytes(*last))];
     }
-    number
+    if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        return [lower(u32::from_le_bytes(*first) as u64 | (u32::from_le_bytes(*last) as u64) << 32), 0];
+    }
+    let [first, middle, last] = match *name {
+        [first, middle, last] => [first, middle, last],
+        [first, last] => [first, 0, last],
+        [only] => [only, 0, 0],
+        _ => [0; 3],
+    };
+    [lower(u32::from_le_bytes([first, middle, last, 0]) as u64), 0]
 }
 
-/// Where a number stands among [`PLACES`].
-const fn place(number: u128, factor: u64) -> usize {
-    ((number as u64 ^ (number >> 64) as u64).wrapping_mul(factor) >> (64 - PLACE_BITS)) as usize
+/// Eight bytes in lower case.
+const fn lower(bytes: u64) -> u64 {
+    const EACH: u64 = u64::MAX / 0xff;
+    // Sums of seven bits have the eighth where a letter is at least `A`, or beyond `Z`, and reach no other byte.
+    let low = bytes & (EACH * 0x7f);
+    let (from_a, beyond_z) = (low + EACH * (0x80 - b'A' as u64), low + EACH * (0x7f - b'Z' as u64));
+    bytes | (from_a & !beyond_z & !bytes & (EACH * 0x80)) >> 2
+}
+
+/// Where a name stands among [`PLACES`].
+const fn place([first, last]: [u64; 2], factor: u64) -> usize {
+    ((first ^ last.rotate_left(1)).wrapping_mul(factor) >> (64 - PLACE_BITS)) as usize
 }
 
 /// The command of a request, if its name is known and the number of its words is right.
@@ -235,8 +251,8 @@ const COMMAND: &[Subcommand] =
 const CONFIG: &[Subcommand] = &[sub("get", -3), sub("help", 2)];
 
 /// Names as numbers, in the same order.
-static NUMBERS: [u128; COMMANDS.len()] = {
-    let (mut numbers, mut at) = ([0; COMMANDS.len()], 0);
+static NUMBERS: [[u64; 2]; COMMANDS.len()] = {
+    let (mut numbers, mut at) = ([[0; 2]; COMMANDS.len()], 0);
     while at < numbers.len() {
         numbers[at] = number(COMMANDS[at].name.as_bytes());
         at += 1;
@@ -270,6 +286,7 @@ static ALL: &[Command] = COMMANDS;
 static PLACES: [u8; 1 << PLACE_BITS] = TABLE.0;
 const FACTOR: u64 = TABLE.1;
 const _: () = assert!(COMMANDS.len() < NOBODY as usize);
+const GET: usize = TABLE.0[place(number(b"get"), FACTOR)] as usize;
 
 /// Sorted by name.
 const COMMANDS: &[Command] = &[
@@ -332,6 +349,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_letter_is_made_small_whatever_stands_around_it() {
+        for byte in 0..=u8::MAX {
+            for at in 0..8 {
+                let mut bytes = [0xda; 8];
+                bytes[at] = byte;
+                assert_eq!(lower(u64::from_le_bytes(bytes)).to_le_bytes(), bytes.map(|byte| byte.to_ascii_lowercase()));
+            }
+        }
+    }
+
+    #[test]
     fn commands_are_sorted_and_found() {
         assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
         for command in all() {
@@ -340,8 +368,9 @@ mod tests {
             assert_eq!(command.access == Access::Write, command.flags.contains(&"write"), "{}", command.name);
             assert!(command.keys.first == 0 || usize::from(command.arity.unsigned_abs()) > command.keys.first);
         }
-        for other in [&b"nothing"[..], &[b'x'; 300], b"\0get", b"get\0", b""] {
+        for other in [&b"nothing"[..], &[b'x'; 300], b"\0get", b"get\0", b"", b"dm\x0eget", b"g\xc5t", b"g%t"] {
             assert!(find(other).is_none(), "{other:?}");
         }
+        assert!(find(b"gEt").is_some_and(Command::is_get) && !find(b"set").unwrap().is_get());
     }
 }

@@ -41,9 +41,9 @@ impl World {
 
     fn on(&mut self, partition: Partition, words: &Words<'_>) -> Reply {
         let key = table::command(words).ok().and_then(|command| command.key_of_default_map(words));
-        let position = key.map(|key| Order::new(SEED, b"cc-relay").position(key));
+        let spot = key.map(|key| Spot::new(Order::new(SEED, b"cc-relay").position(key)));
         let default_map = &Bytes::from_static(b"cc-relay");
-        let context = Context { clock: self.clock, random: 1, default_map, position };
+        let context = Context { clock: self.clock, random: 1, default_map, spot };
         let store = &mut self.stores[partition.index()];
         let (reply, done) = checked(words, store, &context);
         if table::command(words).is_ok_and(|command| command.access == Access::Read) {
@@ -298,8 +298,7 @@ fn one_key_or_one_hash_tag_is_not_split() {
 #[test]
 fn reads_are_counted() {
     let mut store = Store::new(1);
-    let context =
-        Context { clock: Clock::default(), random: 0, default_map: &Bytes::from_static(b"m"), position: None };
+    let context = Context { clock: Clock::default(), random: 0, default_map: &Bytes::from_static(b"m"), spot: None };
     let (set, mget) = (words("SET a 1"), words("MGET a b c"));
     let (set, mget) = (words_of(&set), words_of(&mget));
     let put = checked(&set, &mut store, &context).1;
@@ -312,8 +311,7 @@ fn reads_are_counted() {
 #[test]
 fn values_that_go_straight_are_what_the_reply_would_have_been() {
     let mut store = Store::new(1);
-    let context =
-        Context { clock: Clock::default(), random: 0, default_map: &Bytes::from_static(b"m"), position: None };
+    let context = Context { clock: Clock::default(), random: 0, default_map: &Bytes::from_static(b"m"), spot: None };
     let long = "x".repeat(20_000);
     for line in ["SET a 1".to_owned(), format!("SET long {long}"), "SET empty \"\"".to_owned()] {
         let line = words(&line);
@@ -347,7 +345,7 @@ proptest::proptest! {
     {
         let mut words = vec![Bytes::from_static(table::all()[index].name.as_bytes())];
         words.extend(rest.into_iter().map(Bytes::from));
-        let context = Context { clock: Clock::default(), random: 0, default_map: &Bytes::new(), position: None };
+        let context = Context { clock: Clock::default(), random: 0, default_map: &Bytes::new(), spot: None };
         let slices = words_of(&words);
         let _ = (checked(&slices, &mut Store::new(0), &context), routed(&slices, 16), access(&words));
     }

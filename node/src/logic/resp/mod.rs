@@ -10,4 +10,4 @@ pub mod request;
 pub use decode::DecodeError;
 pub use encode::{Protocol, Sink, Straight};
 pub use reply::Reply;
-pub use request::{Limits, Place, ProtocolError, Request, RequestParser};
+pub use request::{Limits, ProtocolError, Request, RequestParser};

@@ -1,7 +1,7 @@
-//! Finds commands in what a client sends, without copying: words are places in the read buffer.
+//! Finds commands in what a client sends, without copying: words are parts of the read buffer.
 //!
-//! What has been understood of a command that is not yet whole is remembered, so that no byte of it is looked at twice,
-//! and nothing is reserved for lengths that are only announced.
+//! What has been understood of a command that is not yet whole is remembered, so that no byte of it is looked at more than
+//! twice, and nothing is reserved for lengths that are only announced.
 
 use std::ops::Range;
 
@@ -66,16 +66,13 @@ pub enum ProtocolError {
 /// What stands at the start of a read buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// A command in frames. The places of its words are in the list that the caller gave.
+    /// A command in frames. The caller was given its words.
     Framed,
     /// A command on one line: its words, without quotes.
     Inline(Vec<Bytes>),
     /// No command.
     Empty,
 }
-
-/// Where a word stands, counted from the first byte of its command.
-pub type Place = Range<usize>;
 
 /// Finds whole commands in a read buffer.
 #[derive(Debug, Default)]
@@ -86,13 +83,19 @@ pub struct RequestParser {
     searched: usize,
 }
 
-/// A command of which the number of words is known.
+/// A command that is not whole.
 #[derive(Debug)]
 struct Partial {
+    frame: Frame,
+    /// Where the words stand that are there, counted from its first byte.
+    words: Vec<Range<usize>>,
+}
+
+/// A command of which the number of words is known.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
     /// Words to come.
     missing: usize,
-    /// Those that are there.
-    words: Vec<Place>,
     /// Everything before this was understood.
     position: usize,
     /// Length of the word at `position`, once it is known.
@@ -105,41 +108,48 @@ impl RequestParser {
         Self { limits, ..Self::default() }
     }
 
-    /// What stands at the start of the buffer, and how many bytes it takes; `words` is emptied first. None: more bytes are
-    /// needed, and the buffer is to be given again with more at its end. After an error it cannot be understood any further.
-    pub fn next(&mut self, buffer: &[u8], words: &mut Vec<Place>) -> Result<Option<(Request, usize)>, ProtocolError> {
-        words.clear();
-        if let Some(mut partial) = self.partial.take() {
-            // What is known of a command of many words is not copied each time that a piece of it comes.
-            std::mem::swap(words, &mut partial.words);
-            return self.framed(partial, buffer, words);
+    /// What stands at the start of the buffer, and how many bytes it takes; `word` is given its words, also some of one that
+    /// is not whole. None: more bytes are needed, and the buffer is to be given again with more at its end. After an error it
+    /// cannot be understood any further.
+    #[inline]
+    pub fn next<'a>(
+        &mut self,
+        buffer: &'a [u8],
+        mut word: impl FnMut(&'a [u8]),
+    ) -> Result<Option<(Request, usize)>, ProtocolError> {
+        if self.partial.is_none()
+            && let [b'*', ..] = buffer
+            && let Some((missing, position)) = count(buffer, &self.limits)?
+        {
+            let mut frame = Frame { missing, position, length: None };
+            if frame.read(buffer, &self.limits, |_, text| word(text))? {
+                let request = if missing == 0 { Request::Empty } else { Request::Framed };
+                return Ok(Some((request, frame.position)));
+            }
+            self.partial = Some(Partial { frame: Frame { missing, position, length: None }, words: Vec::new() });
         }
-        match buffer.first() {
-            None => Ok(None),
-            Some(b'*') => match count(buffer, &self.limits)? {
-                None => Ok(None),
-                Some((0, end)) => Ok(Some((Request::Empty, end))),
-                Some((missing, position)) => {
-                    self.framed(Partial { missing, words: Vec::new(), position, length: None }, buffer, words)
-                }
-            },
-            Some(_) => self.inline(buffer),
-        }
+        self.otherwise(buffer, word)
     }
 
-    #[inline]
-    fn framed(
+    /// As [`RequestParser::next`], for what is no command in frames, or only some of one.
+    fn otherwise<'a>(
         &mut self,
-        mut frame: Partial,
-        buffer: &[u8],
-        words: &mut Vec<Place>,
+        buffer: &'a [u8],
+        word: impl FnMut(&'a [u8]),
     ) -> Result<Option<(Request, usize)>, ProtocolError> {
-        if frame.read(buffer, &self.limits, words)? {
-            return Ok(Some((Request::Framed, frame.position)));
+        match &mut self.partial {
+            Some(Partial { frame, words }) => {
+                if !frame.read(buffer, &self.limits, |at, text| words.push(at..at + text.len()))? {
+                    return Ok(None);
+                }
+                words.iter().map(|place| &buffer[place.clone()]).for_each(word);
+                let end = frame.position;
+                self.partial = None;
+                Ok(Some((Request::Framed, end)))
+            }
+            None if matches!(buffer, [] | [b'*', ..]) => Ok(None),
+            None => self.inline(buffer),
         }
-        frame.words = std::mem::take(words);
-        self.partial = Some(frame);
-        Ok(None)
     }
 
     /// The next buffer begins with another command than the one that was not whole.
@@ -149,7 +159,7 @@ impl RequestParser {
 
     /// How many bytes are certain to follow before the next command is whole.
     pub fn missing(&self, buffered: usize) -> usize {
-        let end = |partial: &Partial| partial.length.map(|length| partial.position + length + 2);
+        let end = |Partial { frame, .. }: &Partial| frame.length.map(|length| frame.position + length + 2);
         self.partial.as_ref().and_then(end).map_or(0, |end| end.saturating_sub(buffered))
     }
 
@@ -186,53 +196,50 @@ fn count_otherwise(buffer: &[u8], limits: &Limits) -> Result<Option<(usize, usiz
     Ok(Some((usize::try_from(count).unwrap_or(0), end)))
 }
 
-impl Partial {
-    /// Reads the words that are there; false: some are not.
+impl Frame {
+    /// Reads the words that are there, which `word` is given with their places; false: some are not.
     #[inline]
-    fn read(&mut self, buffer: &[u8], limits: &Limits, words: &mut Vec<Place>) -> Result<bool, ProtocolError> {
+    fn read<'a>(
+        &mut self,
+        buffer: &'a [u8],
+        limits: &Limits,
+        mut word: impl FnMut(usize, &'a [u8]),
+    ) -> Result<bool, ProtocolError> {
         while self.missing > 0 {
-            let length = match self.length {
-                Some(length) => length,
-                None => match self.announced(buffer, limits)? {
-                    Some(length) => length,
+            let (start, length) = match (self.length, buffer.get(self.position..).and_then(announced)) {
+                (Some(length), _) => (self.position, length),
+                // Most often.
+                (None, Some((length, end)))
+                    if length <= limits.word && self.position + end + length <= limits.request =>
+                {
+                    (self.position + end, length)
+                }
+                _ => match self.announced_otherwise(buffer, limits)? {
+                    Some(length) => (self.position, length),
                     None => return Ok(false),
                 },
             };
-            let end = self.position + length;
-            let Some(after) = buffer.get(end..end + 2) else {
-                self.length = Some(length);
-                return Ok(false);
-            };
-            if after != b"\r\n" {
-                return Err(ProtocolError::NoEnd);
+            match buffer.get(start..).and_then(|rest| rest.split_at_checked(length)) {
+                Some((text, [b'\r', b'\n', ..])) => word(start, text),
+                Some((_, [_, _, ..])) => return Err(ProtocolError::NoEnd),
+                _ => {
+                    (self.position, self.length) = (start, Some(length));
+                    return Ok(false);
+                }
             }
-            words.push(self.position..end);
-            (self.position, self.length) = (end + 2, None);
+            (self.position, self.length) = (start + length + 2, None);
             self.missing -= 1;
         }
         Ok(true)
     }
 
-    /// Reads `$n`.
-    #[inline]
-    fn announced(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
-        let Some(line) = buffer.get(self.position..).filter(|line| !line.is_empty()) else { return Ok(None) };
-        if let [b'$', rest @ ..] = line
-            && let Some((number, end)) = short(rest)
-            && number <= limits.word
-            && self.position + 1 + end + number <= limits.request
-        {
-            self.position += 1 + end;
-            return Ok(Some(number));
-        }
-        self.announced_otherwise(buffer, limits)
-    }
-
-    /// As [`Partial::announced`], for lengths of more digits, torn ones and what is none.
+    /// As [`announced`], for lengths of more digits, torn ones and what is none.
     #[inline(never)]
     fn announced_otherwise(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
-        if buffer[self.position] != b'$' {
-            return Err(ProtocolError::NoLength(buffer[self.position]));
+        match buffer.get(self.position) {
+            None => return Ok(None),
+            Some(b'$') => {}
+            Some(other) => return Err(ProtocolError::NoLength(*other)),
         }
         let line = header(buffer, self.position).map_err(|()| ProtocolError::LongLength)?;
         let Some((number, end)) = line else { return Ok(None) };
@@ -255,6 +262,13 @@ fn header(buffer: &[u8], start: usize) -> Result<Option<(Option<i64>, usize)>, (
         None if window.len() == MAX_HEADER => Err(()),
         None => Ok(None),
     }
+}
+
+/// Reads `$n`, and how long it is.
+#[inline]
+fn announced(rest: &[u8]) -> Option<(usize, usize)> {
+    let [b'$', line @ ..] = rest else { return None };
+    short(line).map(|(number, end)| (number, end + 1))
 }
 
 /// A number of a few digits, as most are, and the length of its line.
@@ -288,12 +302,11 @@ mod tests {
         for piece in pieces {
             buffer.extend_from_slice(piece);
             loop {
-                let mut places = vec![7..9, 10..12];
-                match parser.next(&buffer, &mut places) {
+                let mut words = Vec::new();
+                match parser.next(&buffer, |word| words.push(Bytes::copy_from_slice(word))) {
                     Ok(Some((request, length))) => {
-                        let word = |place: &Place| Bytes::copy_from_slice(&buffer[place.clone()]);
                         match request {
-                            Request::Framed => commands.push(places.iter().map(word).collect()),
+                            Request::Framed => commands.push(words),
                             Request::Inline(words) => commands.push(words),
                             Request::Empty => {}
                         }
@@ -390,19 +403,18 @@ mod tests {
     #[test]
     fn announced_lengths_reserve_nothing() {
         let mut parser = RequestParser::default();
-        let (buffer, mut words) = (b"*1048576\r\n$67108864\r\n", Vec::new());
-        assert_eq!(parser.next(buffer, &mut words), Ok(None));
+        let buffer = b"*1048576\r\n$67108864\r\n";
+        assert_eq!(parser.next(buffer, |_| panic!("no word is there")), Ok(None));
         assert_eq!(parser.partial.as_ref().map(|partial| partial.words.capacity()), Some(0));
-        assert_eq!(words.capacity(), 0);
         assert_eq!(parser.missing(buffer.len()), (64 << 20) + 2);
     }
 
     #[test]
     fn a_command_that_was_not_whole_can_be_forgotten() {
         let (mut parser, mut words) = (RequestParser::default(), Vec::new());
-        assert_eq!(parser.next(b"*2\r\n$3\r\nGET\r\n$1", &mut words), Ok(None));
+        assert_eq!(parser.next(b"*2\r\n$3\r\nGET\r\n$1", |_| {}), Ok(None));
         parser.forget();
-        assert_eq!(parser.next(b"*1\r\n$4\r\nPING\r\n", &mut words), Ok(Some((Request::Framed, 14))));
-        assert_eq!((words.len(), words[0].clone()), (1, 8..12));
+        assert_eq!(parser.next(b"*1\r\n$4\r\nPING\r\n", |word| words.push(word)), Ok(Some((Request::Framed, 14))));
+        assert_eq!(words, [b"PING"]);
     }
 }

@@ -67,6 +67,19 @@ const SHARED_BYTES: u64 = 32;
 const DEADLINE: (u32, [usize; 4]) = (1, [0, 6, 8, 8]);
 const EPOCH: (u32, [usize; 4]) = (3, [0, 4, 5, 8]);
 const SEQUENCE: (u32, [usize; 4]) = (5, [2, 3, 4, 8]);
+/// Where epoch, sequence and deadline end, from where the first of them begins, by the flags without the lowest.
+static NUMBERS: [[u8; 3]; 128] = {
+    let (mut ends, mut at) = ([[0; 3]; 128], 0);
+    while at < ends.len() {
+        let flags = (at as u8) << NUMBERS_SHIFT;
+        let epoch = length(flags, EPOCH);
+        let sequence = epoch + length(flags, SEQUENCE);
+        ends[at] = [epoch as u8, sequence as u8, (sequence + length(flags, DEADLINE)) as u8];
+        at += 1;
+    }
+    ends
+};
+const NUMBERS_SHIFT: u32 = 1;
 
 /// An entry as a caller sees it. What is not asked for is not read.
 #[derive(Clone, Copy)]
@@ -155,6 +168,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// What an entry adds to its partition.
+#[derive(Debug, PartialEq)]
 pub(super) struct Account {
     /// As [`Node::bytes`].
     pub(super) bytes: u64,
@@ -162,6 +176,13 @@ pub(super) struct Account {
     pub(super) expires: u64,
     /// To its digest. It must be the same in every version of this program.
     pub(super) digest: u64,
+}
+
+impl Account {
+    fn new(hash: u64, version: Version, expires: u64, bytes: u64) -> Self {
+        let digest = mix(mix(mix(hash << 1 | u64::from(expires != NEVER)) ^ version.epoch.0) ^ version.sequence);
+        Self { bytes, expires, digest }
+    }
 }
 
 /// An entry as it is kept.
@@ -191,18 +212,21 @@ impl Node {
         Self(block.map_addr(|address| address | (hash as u16 as usize) << TAG_SHIFT))
     }
 
-    /// Makes it the entry of these parts, whose map and key are its own. Its uses stay.
-    pub(super) fn replace(&mut self, parts: &Parts<'_>) {
-        let header = Header::new(parts);
-        if (header.flags() | self.head()[0]) & OUTSIDE == 0 && header.layout() == self.fields().layout() {
+    /// Makes it the entry of these parts, whose map and key are its own. Its uses stay. What it added to its partition, and
+    /// what it adds now.
+    pub(super) fn replace(&mut self, hash: u64, parts: &Parts<'_>) -> (Account, Account) {
+        let (fields, header) = (self.fields(), Header::new(parts));
+        let accounts = (self.account_at(&fields, hash), header.account(hash, parts));
+        if (header.flags() | fields.flags) & OUTSIDE == 0 && header.layout() == fields.layout() {
             // SAFETY: the block has the size that these parts need, and parts are borrowed from elsewhere, because
             // `self` is borrowed mutably.
             unsafe { header.write(parts, self.block()) };
         } else {
             let uses = self.uses();
-            *self = Self::new(u64::from(self.tag()), parts);
+            *self = Self::new(hash, parts);
             self.set_uses(uses);
         }
+        accounts
     }
 
     /// The lowest bits of the hash that it was made with.
@@ -270,10 +294,11 @@ impl Node {
 
     /// What the entry adds to its partition.
     pub(super) fn account(&self, hash: u64) -> Account {
-        let fields = self.fields();
-        let (version, expires) = (self.version_at(&fields), self.expires_at(&fields));
-        let digest = mix(mix(mix(hash << 1 | u64::from(expires != NEVER)) ^ version.epoch.0) ^ version.sequence);
-        Account { bytes: fields.bytes(), expires, digest }
+        self.account_at(&self.fields(), hash)
+    }
+
+    fn account_at(&self, fields: &Fields, hash: u64) -> Account {
+        Account::new(hash, self.version_at(fields), self.expires_at(fields), fields.bytes())
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {
@@ -380,9 +405,8 @@ struct Fields {
 impl Fields {
     #[inline]
     fn new(flags: u8, (map, key_length, value_length): (u32, usize, usize), epoch: usize) -> Self {
-        let sequence = epoch + length(flags, EPOCH);
-        let deadline = sequence + length(flags, SEQUENCE);
-        let key = deadline + length(flags, DEADLINE);
+        let [sequence, deadline, key] =
+            NUMBERS[usize::from(flags >> NUMBERS_SHIFT)].map(|end| epoch + usize::from(end));
         Self { flags, map, key_length, value_length, epoch, sequence, deadline, key }
     }
 
@@ -391,9 +415,7 @@ impl Fields {
     }
 
     fn bytes(&self) -> u64 {
-        let deadline = if self.key == self.deadline { 0 } else { DEADLINE_BYTES };
-        let outside = if self.flags & OUTSIDE == 0 { 0 } else { taken(self.value_length) + SHARED_BYTES };
-        taken(size(self.flags, self.key + self.key_length, self.value_length)) + SLOT_BYTES + deadline + outside
+        bytes(self.flags, self.key + self.key_length, self.value_length)
     }
 }
 
@@ -412,11 +434,12 @@ impl Header {
         for number in [parts.map.0 as usize, key_length, value_length] {
             header.push_varint(u32::try_from(number).unwrap_or_else(|_| panic!("a key or value of {number} bytes")));
         }
-        header.push(EPOCH, parts.version.epoch.0);
-        header.push(SEQUENCE, parts.version.sequence);
+        let Version { epoch, sequence } = parts.version;
+        header.push(EPOCH, epoch.0, needed(epoch.0));
+        header.push(SEQUENCE, sequence, needed(sequence));
         if parts.expires != NEVER {
-            // Not the first choice, which is no bytes at all and means never.
-            header.push((DEADLINE.0, [usize::MAX, DEADLINE.1[1], DEADLINE.1[2], DEADLINE.1[3]]), parts.expires);
+            // No bytes at all mean never.
+            header.push(DEADLINE, parts.expires, needed(parts.expires).max(1));
         }
         header.bytes[0] |= if value_length < OUTSIDE_FROM { 0 } else { OUTSIDE };
         header
@@ -427,7 +450,16 @@ impl Header {
     }
 
     fn layout(&self) -> Layout {
-        layout(self.flags(), start(self.flags()) + self.length + self.key_length, self.value_length)
+        layout(self.flags(), self.key_end(), self.value_length)
+    }
+
+    /// As [`Node::account`], of the entry that these parts become.
+    fn account(&self, hash: u64, parts: &Parts<'_>) -> Account {
+        Account::new(hash, parts.version, parts.expires, bytes(self.flags(), self.key_end(), self.value_length))
+    }
+
+    fn key_end(&self) -> usize {
+        start(self.flags()) + self.length + self.key_length
     }
 
     fn push_varint(&mut self, mut number: u32) {
@@ -438,10 +470,9 @@ impl Header {
         self.push_byte(number as u8);
     }
 
-    /// In the fewest bytes of the four choices, which the flags tell.
-    fn push(&mut self, (shift, choices): (u32, [usize; 4]), number: u64) {
-        let fits = |bytes: &usize| *bytes == 8 || *bytes < 8 && number >> (8 * bytes) == 0;
-        let choice = choices.iter().position(fits).unwrap_or(3);
+    /// In the fewest bytes of the four choices, but so many, which the flags tell.
+    fn push(&mut self, (shift, choices): (u32, [usize; 4]), number: u64, bytes: usize) {
+        let choice = choices[..3].iter().filter(|choice| **choice < bytes).count();
         self.bytes[0] |= (choice as u8) << shift;
         // All of them, since a length that the compiler knows costs no loop: the next number stands over what is too much,
         // and after the last one nothing beyond `length` is written.
@@ -489,6 +520,13 @@ fn start(flags: u8) -> usize {
     if flags & OUTSIDE == 0 { 0 } else { AFTER_HANDLE }
 }
 
+/// Accounted bytes of such an entry, whose key ends there in its block.
+fn bytes(flags: u8, key_end: usize, value_length: usize) -> u64 {
+    let deadline = if length(flags, DEADLINE) == 0 { 0 } else { DEADLINE_BYTES };
+    let outside = if flags & OUTSIDE == 0 { 0 } else { taken(value_length) + SHARED_BYTES };
+    taken(size(flags, key_end, value_length)) + SLOT_BYTES + deadline + outside
+}
+
 /// Bytes of the block in which the key ends there, with room for all that is read at once.
 fn size(flags: u8, key_end: usize, value_length: usize) -> usize {
     let end = if flags & OUTSIDE == 0 { key_end + value_length } else { key_end };
@@ -502,10 +540,16 @@ fn layout(flags: u8, key_end: usize, value_length: usize) -> Layout {
 }
 
 /// Whether two names of the same length are the same: eight bytes at a time, since most are too short for a call to pay.
+/// The last ones may be among those before them.
 pub(super) fn same(one: &[u8], other: &[u8]) -> bool {
-    let ((words, rest), (others, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
-    words.iter().zip(others).all(|(word, other)| word == other)
-        && rest.iter().zip(other_rest).all(|(byte, other)| byte == other)
+    let ((words, _), (others, _)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+    match (one.last_chunk::<8>(), one.first_chunk::<4>()) {
+        (Some(last), _) => {
+            Some(last) == other.last_chunk() && words.iter().zip(others).all(|(word, other)| word == other)
+        }
+        (None, Some(first)) => Some(first) == other.first_chunk() && one.last_chunk::<4>() == other.last_chunk(),
+        (None, None) => one.iter().zip(other).all(|(byte, other)| byte == other),
+    }
 }
 
 /// What [`NEVER`] stands for is none.
@@ -518,8 +562,13 @@ fn is_before(now: Millis, expires: u64) -> bool {
     expires >= now.0
 }
 
-fn length(flags: u8, (shift, choices): (u32, [usize; 4])) -> usize {
-    choices[usize::from(flags >> shift & 3)]
+const fn length(flags: u8, (shift, choices): (u32, [usize; 4])) -> usize {
+    choices[(flags >> shift & 3) as usize]
+}
+
+/// Bytes up to which a number has others than zeros.
+fn needed(number: u64) -> usize {
+    (u64::BITS - number.leading_zeros()).div_ceil(u8::BITS) as usize
 }
 
 /// A number of at most five bytes, seven bits in each, and what stands after it.
@@ -592,7 +641,11 @@ mod tests {
             for (value, expires, epoch, sequence) in states {
                 let made = (map, key.clone(), value, expires, epoch, sequence);
                 match &mut node {
-                    Some(node) => node.replace(&parts(&made)),
+                    Some(node) => {
+                        let before = node.account(hash);
+                        let accounts = node.replace(hash, &parts(&made));
+                        prop_assert_eq!(accounts, (before, node.account(hash)));
+                    }
                     none => *none = Some(Node::new(hash, &parts(&made))),
                 }
                 let node = node.as_mut().unwrap();
@@ -609,7 +662,7 @@ mod tests {
         let mut node = Node::new(0, &parts(&made));
         let value = node.value().to_bytes();
         assert_eq!(node.value().as_ptr(), value.as_ptr());
-        node.replace(&parts(&(0, b"k".to_vec(), Vec::new(), NEVER, 1, 2)));
+        node.replace(0, &parts(&(0, b"k".to_vec(), Vec::new(), NEVER, 1, 2)));
         assert!(node.value().is_empty());
         drop(node);
         assert_eq!(value, vec![7; OUTSIDE_FROM]);

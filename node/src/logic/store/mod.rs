@@ -22,7 +22,7 @@ pub use self::{
     change::{Cause, Change, NewValue, Op},
     entry::{DEADLINE_BYTES, Entry, OUTSIDE_FROM, SLOT_BYTES, Value},
     hash::{HASH_BITS, Order, mix},
-    key::Key,
+    key::{Key, Spot},
     maps::MAP_OVERHEAD,
 };
 use self::{
@@ -120,15 +120,16 @@ impl Store {
     }
 
     /// A key that stands there will be looked up: asks for the list that it is in.
-    pub fn prefetch_list(&self, position: u64) {
-        self.table.prefetch_items(self.table.list_of(position));
+    pub fn prefetch_list(&self, spot: Spot) {
+        self.table.prefetch_items(self.table.list_of(spot.position()));
     }
 
-    /// A key that stands there will be looked up, and its list is near: asks for the entry.
-    pub fn prefetch_entry(&self, position: u64) {
-        if let Some(node) = self.table.likely(position) {
-            node.prefetch();
-        }
+    /// A key that stands there will be looked up, and its list is near: asks for the entry, and returns what is known of its
+    /// place then.
+    pub fn prefetch_entry(&self, spot: Spot) -> Spot {
+        let Some((index, node)) = self.table.likely(spot.position()) else { return spot };
+        node.prefetch();
+        spot.seen_at(index)
     }
 
     /// As [`Store::get`], without counting as a use.
@@ -272,24 +273,26 @@ impl Store {
     fn find(&self, map: &[u8], key: Key<'_>) -> Option<(u64, Option<Place>)> {
         let map = self.maps.find(map)?;
         let hash = self.position(map, key);
-        Some((hash, self.table.find(hash, |node| node.is(map, &key))))
+        Some((hash, self.place(map, key, hash)))
     }
 
     fn position(&self, map: MapId, key: Key<'_>) -> u64 {
-        key.position.unwrap_or_else(|| self.maps.position(map, &key))
+        key.spot.map_or_else(|| self.maps.position(map, &key), Spot::position)
+    }
+
+    fn place(&self, map: MapId, key: Key<'_>, hash: u64) -> Option<Place> {
+        self.table.find(hash, key.spot.and_then(Spot::index), |node| node.is(map, &key))
     }
 
     fn put(&mut self, map: &[u8], key: Key<'_>, value: &NewValue<'_>, expires: u64, version: Version) {
         let map = self.maps.find_or_add(map);
         let hash = self.position(map, key);
         self.history.prefetch(self.table.list_of(hash));
-        let place = self.table.find(hash, |node| node.is(map, &key));
+        let place = self.place(map, key, hash);
         let parts = Parts { map, key: &key, value: value.clone(), expires, version };
         if let Some(node) = place.and_then(|place| self.table.touch(place)) {
-            let before = node.account(hash);
-            node.replace(&parts);
+            let (before, after) = node.replace(hash, &parts);
             node.set_uses(node.uses() + 1);
-            let after = node.account(hash);
             self.bytes = self.bytes - before.bytes + after.bytes;
             self.digest = self.digest.wrapping_sub(before.digest).wrapping_add(after.digest);
             self.unschedule(before.expires, hash);

@@ -74,17 +74,22 @@ impl<T: Tagged> Table<T> {
         self.bits + u32::from(list < self.split || list >= 1 << self.bits)
     }
 
-    /// The item with this hash that `same` accepts.
-    pub(super) fn find(&self, hash: u64, same: impl Fn(&T) -> bool) -> Option<Place> {
+    /// The item with this hash that `same` accepts. It is looked for first where it was `seen` in its list.
+    pub(super) fn find(&self, hash: u64, seen: Option<usize>, same: impl Fn(&T) -> bool) -> Option<Place> {
         let list = self.list_of(hash);
-        let tag = hash as u16;
-        let index = self.lists[list].iter().rposition(|item| item.tag() == tag && same(item))?;
+        let (items, is_it) = (&self.lists[list], |item: &T| item.tag() == hash as u16 && same(item));
+        let index = match seen {
+            Some(index) if items.get(index).is_some_and(is_it) => index,
+            _ => items.iter().rposition(is_it)?,
+        };
         Some(Place { list, index })
     }
 
-    /// The item that [`Table::find`] compares first.
-    pub(super) fn likely(&self, hash: u64) -> Option<&T> {
-        self.list(self.list_of(hash)).iter().rfind(|item| item.tag() == hash as u16)
+    /// The item that [`Table::find`] compares first, and its place in its list.
+    pub(super) fn likely(&self, hash: u64) -> Option<(usize, &T)> {
+        let items = self.list(self.list_of(hash));
+        let index = items.iter().rposition(|item| item.tag() == hash as u16)?;
+        Some((index, &items[index]))
     }
 
     pub(super) fn at(&self, place: Place) -> Option<&T> {
@@ -298,17 +303,17 @@ mod tests {
         #[test]
         fn a_walk_is_in_hash_order(
             // Few distinct hashes at both ends of the range, and many between.
-            changes in prop::collection::vec((any::<bool>(), 0..40_u64, 0..3_u8, 0..4_u8), 0..400))
+            changes in prop::collection::vec((any::<bool>(), 0..40_u64, 0..3_u8, 0..4_u8, prop::option::of(0..30_usize)), 0..400))
         {
             let mut table = Table::new();
             let mut model: Vec<(u64, u8)> = Vec::new();
-            for (add, step, kind, name) in changes {
+            for (add, step, kind, name, seen) in changes {
                 let hash = match kind {
                     0 => (1 << HASH_BITS) - 1 - step,
                     1 => step,
                     _ => step * ((1 << HASH_BITS) / 40),
                 };
-                let found = table.find(hash, |item: &Item| item.hash == hash && item.name == name);
+                let found = table.find(hash, seen, |item: &Item| item.hash == hash && item.name == name);
                 prop_assert_eq!(found.is_some(), model.contains(&(hash, name)));
                 match found {
                     None if add => {
@@ -353,7 +358,7 @@ mod tests {
         table.check();
         assert_eq!(table.lists(), 1000);
         for i in 0..19_990 {
-            let place = table.find(hash(i), |item| item.hash == hash(i)).unwrap();
+            let place = table.find(hash(i), None, |item| item.hash == hash(i)).unwrap();
             table.remove(place);
         }
         table.check();

@@ -89,7 +89,7 @@ proptest! {
         for ((map, key), (value, expires, version)) in &model {
             let expected = Some((value.clone(), *expires, *version)).filter(|_| expires.is_none_or(|at| at >= now));
             let seen = |entry: Entry<'_>| (entry.value().to_bytes(), entry.expires(), entry.version());
-            let placed = Key::at(key, Order::new(3, map).position(key));
+            let placed = Key::at(key, Spot::new(Order::new(3, map).position(key)));
             prop_assert_eq!(store.peek(map, &key[..], now).map(seen), expected.clone());
             prop_assert_eq!(store.get(map, &key[..], now).map(seen), expected.clone());
             prop_assert_eq!(store.get(map, placed, now).map(seen), expected);

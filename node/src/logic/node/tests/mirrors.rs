@@ -164,7 +164,7 @@ fn a_client_that_waits_for_an_answer_of_the_partition_is_not_answered_by_a_mirro
     let (net, partition) = mirrored_after(0, &["SET", "key", "old"]);
     let words = [b"GET".as_slice(), b"key"];
     let command = crate::logic::commands::table::command(&words).expect("a command");
-    let ask = |settled| Ask { command, partition, words: &words, position: None, settled };
+    let ask = |settled| Ask { command, partition, words: &words, spot: None, settled };
     let submit = |settled| {
         let ticket = Ticket { connection: 4, request: 0, part: 0 };
         let turn = &mut net.nodes[0].0.turn(net.clock, 1);
