@@ -1,9 +1,9 @@
 //! Our node beside Redis, Valkey and memcached, in one interleaved run: server CPU for each operation, how long answers
 //! take at a fixed rate, and memory.
 //!
-//! Each server is alone on one core and the clients on another, so that what is compared is the server's own time
-//! (`schedstat`), which other work on the machine disturbs less than it disturbs throughput. Servers take turns within
-//! each round, so that slow changes of the machine meet all of them.
+//! Unless ours are pods, each server is alone on one core and the clients on another, so that what is compared is the
+//! server's own time (`schedstat`), which other work on the machine disturbs less than it disturbs throughput. Servers
+//! take turns within each round, so that slow changes of the machine meet all of them.
 
 mod clients;
 mod floor;

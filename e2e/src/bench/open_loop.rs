@@ -67,7 +67,7 @@ pub(super) async fn measure(
     }
     for round in 0..options.rounds {
         for (kind, figures) in &mut servers {
-            // Each is alone: one that only waits disturbs the other's 99th percentile.
+            // Processes are alone: one that only waits disturbs the other's 99th percentile. Pods stay.
             let server = match pods {
                 Some(_) if *kind == Kind::Mizuya => None,
                 Some(_) => Some(Server::start(*kind, &options.node, &work, &[core, clients]).await?),

@@ -126,7 +126,7 @@ impl Server {
         let mut server = Self { processes: Vec::new(), addresses, _secrets: secrets };
         for mut command in commands {
             if kind == Kind::OneThread {
-                command.env("TOKIO_WORKER_THREADS", "1");
+                command.args(["--threads", "1"]);
             }
             let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
             server.processes.push(process.with_context(|| format!("can't start {kind}"))?);

@@ -32,21 +32,16 @@ pub async fn run(lasting: Duration, seed: u64, only: &str) -> Result<()> {
     let bed = Testbed::connect().await?;
     operator::require(&bed).await?;
     println!("chaos for {} s with seed {seed}", lasting.as_secs());
-    remove(&bed).await?;
+    bed.remove_namespace(NAMESPACE).await?;
     bed.kubectl(&["create", "namespace", NAMESPACE]).await?;
     let done = attack(&bed, lasting, seed, kinds).await;
     crate::kubernetes::partition::heal()?;
     if done.is_ok() {
-        remove(&bed).await?;
+        bed.remove_namespace(NAMESPACE).await?;
     } else {
         println!("the cache stays, to be looked at: kubectl -n {NAMESPACE} describe cc {NAME}");
     }
     done
-}
-
-async fn remove(bed: &Testbed) -> Result<()> {
-    let delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=400s"];
-    bed.kubectl(&delete).await.map(drop)
 }
 
 async fn attack(bed: &Testbed, lasting: Duration, seed: u64, kinds: Vec<Fault>) -> Result<()> {

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+/// How long a namespace may take to go, with all that is in it.
+const NAMESPACE_LIMIT: Duration = Duration::from_secs(400);
 /// How long the API server may take to answer under its Service's address.
 const ROUTE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -69,6 +71,12 @@ impl Testbed {
     /// Runs kubectl and returns what it printed; an error when it fails.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         succeeded(arguments, self.try_kubectl(arguments, "").await?)
+    }
+
+    /// Removes a namespace, if it is there, and all that is in it.
+    pub async fn remove_namespace(&self, name: &str) -> Result<()> {
+        let limit = format!("--timeout={}s", NAMESPACE_LIMIT.as_secs());
+        self.kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait", &limit]).await.map(drop)
     }
 
     /// Runs kubectl with this standard input.

@@ -134,6 +134,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     // W7, T2: leases and handing over
     mutant(
+        "read_quorum_ignored_by_the_short_way",
+        "node/requests.rs",
+        ("self.answers(&mut replica, now) && replica.answers_reads_at_once()", "self.answers(&mut replica, now)"),
+        no_read_goes_back::NAME,
+    ),
+    mutant(
         "lease_ignored",
         "node/requests.rs",
         ("== Standing::Serving && self.has_lease(now)", "== Standing::Serving"),

@@ -1,6 +1,6 @@
 //! The command line. Flags go before the settings file.
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fs, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -121,6 +121,9 @@ pub struct Run {
     /// Run without certificates: anyone who reaches the peer port is then a member
     #[arg(long)]
     pub insecure: bool,
+    /// Threads that serve connections, of clients and of other members [default: one a core that the process may use]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
     /// What is logged, such as debug or `mizuya_node=debug`
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,

@@ -18,5 +18,6 @@ pub mod runtime;
 pub mod security;
 pub mod shutdown;
 pub mod snapshot;
+pub mod threads;
 pub mod volume;
 pub mod zone;

@@ -1,6 +1,6 @@
 //! What the program does with its arguments.
 
-use std::{path::Path, process::ExitCode};
+use std::{num::NonZeroUsize, path::Path, process::ExitCode, thread::available_parallelism};
 
 use mizuya_wire::settings::Settings;
 
@@ -55,7 +55,8 @@ fn node(run: &Run) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     memory::look_through_rarely();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // All but connections, which have threads of their own where there are several.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let end = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let running = tokio::select! {
@@ -81,7 +82,8 @@ async fn start(mut settings: Settings, run: &Run) -> anyhow::Result<Running> {
         _ => run.zone.clone(),
     };
     let listeners = Listeners::bind(&settings).await?;
-    let running = Runtime::start(Start { settings, zone, owns_process: true }, listeners)?;
+    let threads = run.threads.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let running = Runtime::start(Start { settings, zone, owns_process: true, threads }, listeners)?;
     let identity = running.runtime().identity();
     tracing::info!(
         name = %identity.name,

@@ -35,6 +35,7 @@ use super::{
     memory,
     peer::{self, Links},
     security::{Security, SecurityError},
+    threads::Threads,
     volume::{self, Volume},
 };
 use crate::logic::{
@@ -77,6 +78,8 @@ pub struct Start {
     /// The process has no other purpose: entries make room when it has too much memory, whatever for, and how it takes
     /// memory may be changed.
     pub owns_process: bool,
+    /// Threads that serve connections; fewer than two: the runtime that starts the node does.
+    pub threads: usize,
 }
 
 /// Why a node cannot start.
@@ -100,6 +103,14 @@ pub enum StartError {
     Volume {
         /// Which.
         folder: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start {count} threads: {source}; start fewer with --threads, or allow more")]
+    Threads {
+        /// How many there should be.
+        count: usize,
         /// Why not.
         source: std::io::Error,
     },
@@ -172,6 +183,7 @@ pub struct Runtime {
     settings: Settings,
     owns_process: bool,
     security: Security,
+    threads: Threads,
     connections: Connections,
     links: Links,
     problems: Problems,
@@ -207,11 +219,14 @@ impl Runtime {
         let clock = read_clock().map_err(StartError::Clock)?;
         let node = Node::new(config(&settings, start.zone), clock);
         let (volume, inboxes, recovered) = open_volume(&settings, &node, clock)?;
+        let count = start.threads;
+        let threads = Threads::start(count).map_err(|source| StartError::Threads { count, source })?;
         let (gossip_events, gossip_inbox) = mpsc::channel(gossip::MAX_EVENTS);
         let runtime = Arc::new(Self {
             node,
             owns_process: start.owns_process,
             security,
+            threads,
             connections: Connections::default(),
             links: Links::default(),
             problems: Problems::default(),
@@ -388,6 +403,11 @@ impl Runtime {
     /// How members know each other.
     pub fn security(&self) -> &Security {
         &self.security
+    }
+
+    /// Where connections are served.
+    pub fn threads(&self) -> &Threads {
+        &self.threads
     }
 
     /// The streams to other members.

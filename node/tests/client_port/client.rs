@@ -43,7 +43,9 @@ impl Port {
 
     pub async fn with(settings: Settings) -> Self {
         let listeners = Listeners { client: None, peer: None, http: None };
-        let running = Runtime::start(Start { settings, zone: String::new(), owns_process: false }, listeners).unwrap();
+        let running =
+            Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: 0 }, listeners)
+                .unwrap();
         let began = Instant::now();
         while running.runtime().ready().is_err() {
             assert!(began.elapsed() < LIMIT, "a single node is ready at once");

@@ -139,7 +139,9 @@ impl Member {
         if !udp && let Some((_, socket)) = &mut listeners.peer {
             *socket = UdpSocket::bind((settings.bind_addr.ip(), 0)).await.unwrap();
         }
-        let running = Runtime::start(Start { settings, zone: String::new(), owns_process: false }, listeners).unwrap();
+        let running =
+            Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: 2 }, listeners)
+                .unwrap();
         let (sender, replies) = mpsc::unbounded_channel();
         let connection = running.runtime().open_connection(sender);
         Self { running: Some(running), replies: replies.into(), connection, requests: AtomicU64::new(0) }

@@ -106,8 +106,9 @@ async fn accept(listener: TcpListener, port: Arc<Port>, stop: CancellationToken)
             accepted = listener.accept() => match accepted {
                 Ok((socket, address)) => {
                     // Beyond the limit a connection is closed at once.
-                    if let Ok(place) = port.greetings.clone().try_acquire_owned() {
-                        connections.spawn(port.clone().greet(socket, address, place));
+                    if let Ok(place) = port.greetings.clone().try_acquire_owned() && let Ok(socket) = socket.into_std() {
+                        let greeted = port.clone().greet(socket, address, place);
+                        connections.spawn_on(greeted, port.runtime.threads().next());
                     }
                 }
                 Err(error) => {
@@ -161,7 +162,9 @@ struct Port {
 }
 
 impl Port {
-    async fn greet(self: Arc<Self>, socket: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
+    /// On the thread that the connection was given to.
+    async fn greet(self: Arc<Self>, socket: std::net::TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
+        let Ok(socket) = TcpStream::from_std(socket) else { return };
         let (socket, caller, first) = match timeout(OPENING_TIMEOUT, self.hear_preface(socket, address)).await {
             Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => return tracing::debug!(%address, %error, "a connection to the peer port broke"),

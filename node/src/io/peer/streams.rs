@@ -73,7 +73,8 @@ pub async fn run(runtime: Arc<Runtime>, stop: CancellationToken) {
         for (name, port) in wanted {
             running.entry((name.clone(), port)).or_insert_with(|| {
                 let stop = stop.child_token();
-                tasks.spawn(keep_open(runtime.clone(), name, port, stop.clone()));
+                let kept = keep_open(runtime.clone(), name, port, stop.clone());
+                tasks.spawn_on(kept, runtime.threads().next());
                 stop
             });
         }

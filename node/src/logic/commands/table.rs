@@ -119,7 +119,7 @@ impl Command {
     }
 
     fn check_subcommand(&self, words: &Words<'_>) -> Result<(), Reply> {
-        let (Some(name), false) = (words.get(1), self.subcommands.is_empty()) else { return Ok(()) };
+        let Some(name) = words.get(1).filter(|_| !self.subcommands.is_empty()) else { return Ok(()) };
         let sub = self.subcommands.iter().find(|sub| name.eq_ignore_ascii_case(sub.name.as_bytes()));
         let sub = sub.ok_or_else(|| errors::unknown_subcommand(self.name, name))?;
         if fits(sub.arity, words.len()) { Ok(()) } else { Err(errors::arity(&format!("{}|{}", self.name, sub.name))) }
@@ -147,8 +147,8 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     (NUMBERS[index] == number).then_some(command)
 }
 
-/// A name in lower case as numbers, no two of the same length with the same ones: comparing them costs less than comparing
-/// texts, and each request is looked up.
+/// A name of at most [`LONGEST_NAME`] bytes, in lower case, as numbers that no other one of its length has: comparing them
+/// costs less than comparing texts, and each request is looked up.
 const fn number(name: &[u8]) -> [u64; 2] {
     if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
         return [lower(u64::from_le_bytes(*first)), lower(u64::from_le_bytes(*last))];
@@ -188,6 +188,8 @@ pub fn command(words: &Words<'_>) -> Result<&'static Command, Reply> {
 }
 
 const LONGEST_NAME: usize = 16;
+const _: () =
+    assert!(LONGEST_NAME <= 2 * size_of::<u64>(), "bytes between the first and the last eight would not count");
 const NO_KEYS: Keys = Keys { first: 0, last: 0, step: 0 };
 const ONE_KEY: Keys = Keys { first: 1, last: 1, step: 1 };
 const ALL_KEYS: Keys = Keys { first: 1, last: -1, step: 1 };

@@ -188,16 +188,16 @@ impl Node {
     }
 
     /// Keys of the default map will be asked for in this order: what their lookups read is asked for now, so that memory
-    /// gives it for several at a time. `place` finds an item's place, which is then known better. Partitions that are not
-    /// there are left out.
-    pub fn look_ahead<T>(&self, items: &mut [T], place: impl Fn(&mut T) -> Option<(Partition, &mut Spot)>) {
+    /// gives it for several at a time. `key_of` finds a key's partition and spot, to which is added where the entry was
+    /// seen. Partitions that are not there are left out.
+    pub fn look_ahead<T>(&self, items: &mut [T], key_of: impl Fn(&mut T) -> Option<(Partition, &mut Spot)>) {
         let replica = |partition: Partition| self.replicas.get(partition.index());
-        for (partition, spot) in items.iter_mut().filter_map(&place) {
+        for (partition, spot) in items.iter_mut().filter_map(&key_of) {
             if let Some(replica) = replica(partition) {
                 replica.lock().store.prefetch_list(*spot);
             }
         }
-        for (partition, spot) in items.iter_mut().filter_map(&place) {
+        for (partition, spot) in items.iter_mut().filter_map(&key_of) {
             if let Some(replica) = replica(partition) {
                 *spot = replica.lock().store.prefetch_entry(*spot);
             }

@@ -1,7 +1,7 @@
 //! Finds commands in what a client sends, without copying: words are parts of the read buffer.
 //!
-//! What has been understood of a command that is not yet whole is remembered, so that no byte of it is looked at more than
-//! twice, and nothing is reserved for lengths that are only announced.
+//! What has been understood of a command that is not yet whole is remembered, so that no byte of its words is looked at more
+//! than twice, and nothing is reserved for lengths that are only announced.
 
 use std::ops::Range;
 
@@ -121,12 +121,13 @@ impl RequestParser {
             && let [b'*', ..] = buffer
             && let Some((missing, position)) = count(buffer, &self.limits)?
         {
-            let mut frame = Frame { missing, position, length: None };
+            let begun = Frame { missing, position, length: None };
+            let mut frame = begun;
             if frame.read(buffer, &self.limits, |_, text| word(text))? {
                 let request = if missing == 0 { Request::Empty } else { Request::Framed };
                 return Ok(Some((request, frame.position)));
             }
-            self.partial = Some(Partial { frame: Frame { missing, position, length: None }, words: Vec::new() });
+            self.partial = Some(Partial { frame: begun, words: Vec::new() });
         }
         self.otherwise(buffer, word)
     }

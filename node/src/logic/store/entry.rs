@@ -212,8 +212,8 @@ impl Node {
         Self(block.map_addr(|address| address | (hash as u16 as usize) << TAG_SHIFT))
     }
 
-    /// Makes it the entry of these parts, whose map and key are its own. Its uses stay. What it added to its partition, and
-    /// what it adds now.
+    /// Makes it the entry of these parts, whose map and key are its own. Its uses stay. Returns what it added to its
+    /// partition, and what it adds now.
     pub(super) fn replace(&mut self, hash: u64, parts: &Parts<'_>) -> (Account, Account) {
         let (fields, header) = (self.fields(), Header::new(parts));
         let accounts = (self.account_at(&fields, hash), header.account(hash, parts));
@@ -470,7 +470,7 @@ impl Header {
         self.push_byte(number as u8);
     }
 
-    /// In the fewest bytes of the four choices, but so many, which the flags tell.
+    /// In the least of the four choices that is at least `bytes`; the flags tell which.
     fn push(&mut self, (shift, choices): (u32, [usize; 4]), number: u64, bytes: usize) {
         let choice = choices[..3].iter().filter(|choice| **choice < bytes).count();
         self.bytes[0] |= (choice as u8) << shift;
@@ -566,7 +566,7 @@ const fn length(flags: u8, (shift, choices): (u32, [usize; 4])) -> usize {
     choices[(flags >> shift & 3) as usize]
 }
 
-/// Bytes up to which a number has others than zeros.
+/// Bytes of a number without the zeros at its upper end.
 fn needed(number: u64) -> usize {
     (u64::BITS - number.leading_zeros()).div_ceil(u8::BITS) as usize
 }
@@ -674,6 +674,19 @@ mod tests {
         let made = (0, vec![1; 16], vec![2; 100], NEVER, 1_800_000_000, (1 << 24) - 1);
         assert_eq!(Node::new(0, &parts(&made)).bytes(), 128 + SLOT_BYTES);
         assert_eq!(size_of::<Node>(), 8);
+    }
+
+    #[test]
+    fn names_that_differ_in_any_byte_are_not_the_same() {
+        for length in 0..40 {
+            let name: Vec<u8> = (0..length).collect();
+            assert!(same(&name, &name.clone()));
+            for at in 0..name.len() {
+                let mut other = name.clone();
+                other[at] ^= 0x80;
+                assert!(!same(&name, &other), "{length} bytes, the one at {at}");
+            }
+        }
     }
 
     #[test]
