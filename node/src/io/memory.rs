@@ -3,7 +3,9 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use super::log::Quiet;
+use tokio::time::timeout;
+
+use super::{log::Quiet, threads::Threads};
 use crate::logic::{
     clock::Millis,
     node::{Headroom, Node},
@@ -13,6 +15,8 @@ use crate::logic::{
 const SHARE_PERCENT: u64 = 70;
 /// What a process may have beside its entries where only their budget is known, at least: a node at rest takes 30 MiB.
 const BESIDE: u64 = 128 << 20;
+/// How long threads may take to give back what is free before the budget is looked at.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(20);
 /// Between two lines in the log about entries that give way to the process's memory.
 const MEMORY_EVERY: Duration = Duration::from_mins(10);
 /// The allocator's option `generic_collect`: its number, which its crate does not name, what it is at first, and what it
@@ -45,10 +49,11 @@ impl Watch {
     }
 
     /// Looks what the process has. To be called every 20 ms or so.
-    pub fn look(&mut self, node: &Node, now: Millis) {
+    pub async fn look(&mut self, node: &Node, threads: &Threads, now: Millis) {
         let mut resident = resident_anonymous();
         if self.headroom.is_short(resident) {
-            give_back();
+            // Entries are where connections are. One that is busy does it later.
+            let _ = timeout(GIVE_BACK_TIMEOUT, threads.each(give_back)).await;
             resident = resident_anonymous();
         }
         let (accounted, before) = (node.bytes(), node.budget());

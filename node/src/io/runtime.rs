@@ -530,7 +530,7 @@ impl Runtime {
                 self.node.set_usage(self.connections.count(), self.rejected_callers.load(Ordering::Relaxed));
             }
             if let Some(memory) = &mut memory {
-                memory.look(&self.node, self.clock().now);
+                memory.look(&self.node, &self.threads, self.clock().now).await;
             }
             self.with_effects(Node::tick);
             self.last_tick.store(self.clock().now.0, Ordering::Relaxed);

@@ -38,6 +38,14 @@ impl Threads {
         Ok(threads)
     }
 
+    /// Lets each thread do this, between two pieces of work for its connections, and waits until all have.
+    pub async fn each(&self, work: fn()) {
+        let begun: Vec<_> = self.handles.iter().map(|thread| thread.spawn(async move { work() })).collect();
+        for done in begun {
+            let _ = done.await;
+        }
+    }
+
     /// Where the next connection is served.
     pub fn next(&self) -> &Handle {
         &self.handles[self.given.fetch_add(1, Ordering::Relaxed) % self.handles.len()]
@@ -73,6 +81,18 @@ mod tests {
         });
         drop(threads);
         assert!(ended.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn each_thread_has_its_turn_before_the_wait_ends() {
+        static TURNS: AtomicUsize = AtomicUsize::new(0);
+        fn work() {
+            let name = thread::current().name().map(str::to_owned).unwrap_or_default();
+            let number: u32 = name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(8);
+            TURNS.fetch_add(1 << number, Ordering::Relaxed);
+        }
+        Threads::start(3).unwrap().each(work).await;
+        assert_eq!(TURNS.load(Ordering::Relaxed), 0b111);
     }
 
     #[tokio::test]
