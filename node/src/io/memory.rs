@@ -15,6 +15,8 @@ use crate::logic::{
 const SHARE_PERCENT: u64 = 70;
 /// What a process may have beside its entries where only their budget is known, at least: a node at rest takes 30 MiB.
 const BESIDE: u64 = 128 << 20;
+/// Between two times that what is free is given back, where the process has not grown since.
+const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
 /// How long threads may take to give back what is free before the budget is looked at.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(20);
 /// Between two lines in the log about entries that give way to the process's memory.
@@ -39,22 +41,28 @@ pub struct Budget {
 /// Lets the budget of a node's entries follow the memory that the process has.
 pub struct Watch {
     headroom: Headroom,
+    /// What the process had when all that was free was given back last, and when that was.
+    kept: u64,
+    gave_back: Millis,
     quiet: Quiet,
 }
 
 impl Watch {
     /// For a node whose entries may take `max_bytes`.
     pub fn new(max_bytes: u64) -> Self {
-        Self { headroom: Headroom::new(process_limit(max_bytes), max_bytes), quiet: Quiet::default() }
+        let headroom = Headroom::new(process_limit(max_bytes), max_bytes);
+        Self { headroom, kept: 0, gave_back: Millis::default(), quiet: Quiet::default() }
     }
 
     /// Looks what the process has. To be called every 20 ms or so.
     pub async fn look(&mut self, node: &Node, threads: &Threads, now: Millis) {
         let mut resident = resident_anonymous();
-        if self.headroom.is_short(resident) {
-            // Entries are where connections are. One that is busy does it later.
+        if self.headroom.is_short(resident) && (resident > self.kept || now >= self.gave_back + GIVE_BACK_EVERY) {
+            // Most is in the memory of the threads that serve connections. A busy one does it later.
             let _ = timeout(GIVE_BACK_TIMEOUT, threads.each(give_back)).await;
+            give_back();
             resident = resident_anonymous();
+            (self.kept, self.gave_back) = (resident, now);
         }
         let (accounted, before) = (node.bytes(), node.budget());
         let budget = self.headroom.look(resident, accounted);

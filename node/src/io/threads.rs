@@ -4,7 +4,11 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -13,93 +17,155 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Threads, until this is dropped.
 pub struct Threads {
-    handles: Vec<Handle>,
-    /// Connections that were given to them.
-    given: AtomicUsize,
+    threads: Vec<Thread>,
     _stop: DropGuard,
+}
+
+struct Thread {
+    handle: Handle,
+    /// It was asked for something that [`Threads::each`] has and has not done it yet.
+    asked: Arc<AtomicBool>,
+}
+
+impl Thread {
+    fn new(handle: Handle) -> Self {
+        Self { handle, asked: Arc::default() }
+    }
 }
 
 impl Threads {
     /// Starts so many threads. Fewer than two are none: then the runtime in which this is called serves all connections.
     pub fn start(count: usize) -> io::Result<Self> {
         let stop = CancellationToken::new();
-        let mut threads = Self { handles: Vec::new(), given: AtomicUsize::new(0), _stop: stop.clone().drop_guard() };
+        let mut threads = Self { threads: Vec::new(), _stop: stop.clone().drop_guard() };
         if count < 2 {
-            threads.handles.push(Handle::current());
+            threads.threads.push(Thread::new(Handle::current()));
             return Ok(threads);
         }
         for number in 0..count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            threads.handles.push(runtime.handle().clone());
+            let (started, handle) = mpsc::sync_channel(1);
             let stop = stop.clone();
-            let serve = move || runtime.block_on(stop.cancelled());
+            // Made where it is dropped: elsewhere a runtime may not be.
+            let serve = move || match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    let _ = started.send(Ok(runtime.handle().clone()));
+                    runtime.block_on(stop.cancelled());
+                }
+                Err(error) => drop(started.send(Err(error))),
+            };
             thread::Builder::new().name(format!("connections-{number}")).spawn(serve)?;
+            let handle = handle.recv().map_err(|_| io::Error::other("a thread ended as it began"))??;
+            threads.threads.push(Thread::new(handle));
         }
         Ok(threads)
     }
 
-    /// Lets each thread do this, between two pieces of work for its connections, and waits until all have.
+    /// Lets each thread do this, between two pieces of work for its connections, and waits until all have. A thread that
+    /// was asked before and has not done it yet is not asked again.
     pub async fn each(&self, work: fn()) {
-        let begun: Vec<_> = self.handles.iter().map(|thread| thread.spawn(async move { work() })).collect();
+        let ask = |Thread { handle, asked }: &Thread| {
+            let asked = asked.clone();
+            (!asked.swap(true, Ordering::AcqRel)).then(|| {
+                handle.spawn(async move {
+                    work();
+                    asked.store(false, Ordering::Release);
+                })
+            })
+        };
+        let begun: Vec<_> = self.threads.iter().filter_map(ask).collect();
         for done in begun {
             let _ = done.await;
         }
     }
 
-    /// Where the next connection is served.
+    /// Where the next connection is served: where there are fewest now.
     pub fn next(&self) -> &Handle {
-        &self.handles[self.given.fetch_add(1, Ordering::Relaxed) % self.handles.len()]
+        let handles = self.threads.iter().map(|thread| &thread.handle);
+        let fewest = handles.min_by_key(|handle| handle.metrics().num_alive_tasks());
+        fewest.unwrap_or_else(|| unreachable!("there is at least one"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeMap, sync::atomic::AtomicU32, time::Duration};
 
-    use tokio::sync::oneshot;
+    use tokio::{sync::oneshot, time::timeout};
 
     use super::*;
 
-    async fn names(threads: &Threads, connections: usize) -> BTreeSet<Option<String>> {
-        let mut names = BTreeSet::new();
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn name() -> String {
+        thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    /// Connections that stay, by their threads.
+    async fn connect(threads: &Threads, connections: usize) -> (BTreeMap<String, usize>, Vec<oneshot::Receiver<()>>) {
+        let (mut names, mut ends) = (BTreeMap::new(), Vec::new());
         for _ in 0..connections {
-            let name = threads.next().spawn(async { thread::current().name().map(str::to_owned) });
-            names.insert(name.await.unwrap());
+            let (named, hear) = oneshot::channel();
+            let (held, end) = oneshot::channel();
+            threads.next().spawn(async move {
+                named.send(name()).unwrap();
+                std::future::pending::<()>().await;
+                drop(held);
+            });
+            *names.entry(timeout(LIMIT, hear).await.unwrap().unwrap()).or_default() += 1;
+            ends.push(end);
         }
-        names
+        (names, ends)
     }
 
     #[tokio::test]
     async fn connections_are_shared_out_and_end_with_their_threads() {
         let threads = Threads::start(3).unwrap();
-        let expected = (0..3).map(|number| Some(format!("connections-{number}"))).collect();
-        assert_eq!(names(&threads, 6).await, expected);
-        let (held, ended) = oneshot::channel::<()>();
-        threads.next().spawn(async move {
-            std::future::pending::<()>().await;
-            drop(held);
-        });
+        let (names, ends) = connect(&threads, 6).await;
+        assert_eq!(names, (0..3).map(|number| (format!("connections-{number}"), 2)).collect());
         drop(threads);
-        assert!(ended.await.is_err());
+        for end in ends {
+            assert!(timeout(LIMIT, end).await.unwrap().is_err());
+        }
     }
 
     #[tokio::test]
     async fn each_thread_has_its_turn_before_the_wait_ends() {
-        static TURNS: AtomicUsize = AtomicUsize::new(0);
+        static TURNS: AtomicU32 = AtomicU32::new(0);
         fn work() {
-            let name = thread::current().name().map(str::to_owned).unwrap_or_default();
-            let number: u32 = name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(8);
+            let number: u32 = name().rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(8);
             TURNS.fetch_add(1 << number, Ordering::Relaxed);
         }
-        Threads::start(3).unwrap().each(work).await;
+        timeout(LIMIT, Threads::start(3).unwrap().each(work)).await.unwrap();
         assert_eq!(TURNS.load(Ordering::Relaxed), 0b111);
     }
 
     #[tokio::test]
+    async fn a_busy_thread_is_asked_once() {
+        static TURNS: AtomicU32 = AtomicU32::new(0);
+        let threads = Threads::start(2).unwrap();
+        let (begun, (go, wait)) = (oneshot::channel(), mpsc::channel());
+        threads.threads[0].handle.spawn(async move {
+            begun.0.send(()).unwrap();
+            wait.recv().unwrap();
+        });
+        timeout(LIMIT, begun.1).await.unwrap().unwrap();
+        for _ in 0..3 {
+            let each = threads.each(|| {
+                TURNS.fetch_add(1, Ordering::Relaxed);
+            });
+            let _ = timeout(Duration::from_millis(1), each).await;
+        }
+        go.send(()).unwrap();
+        timeout(LIMIT, threads.threads[0].handle.spawn(async {})).await.unwrap().unwrap();
+        // The other one was perhaps busy with the first turn when the next came.
+        assert!((2..=4).contains(&TURNS.load(Ordering::Relaxed)));
+    }
+
+    #[tokio::test]
     async fn one_thread_is_the_one_that_is_there() {
-        let own = thread::current().name().map(str::to_owned);
         for count in [0, 1] {
-            assert_eq!(names(&Threads::start(count).unwrap(), 2).await, [own.clone()].into());
+            let (names, _ends) = connect(&Threads::start(count).unwrap(), 2).await;
+            assert_eq!(names, [(name(), 2)].into());
         }
     }
 }
