@@ -18,7 +18,7 @@ const BESIDE: u64 = 128 << 20;
 /// Between two times that what is free is given back, where the process has not grown since.
 const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
 /// How long threads may take to give back what is free before the budget is looked at.
-const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(20);
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(5);
 /// Between two lines in the log about entries that give way to the process's memory.
 const MEMORY_EVERY: Duration = Duration::from_mins(10);
 /// The allocator's option `generic_collect`: its number, which its crate does not name, what it is at first, and what it

@@ -15,6 +15,9 @@ use std::{
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// Between two looks at what other threads ask of one that is busy, in turns of its connections.
+const OTHERS_EVERY: u32 = 2;
+
 /// Threads, until this is dropped.
 pub struct Threads {
     threads: Vec<Thread>,
@@ -46,7 +49,8 @@ impl Threads {
             let (started, handle) = mpsc::sync_channel(1);
             let stop = stop.clone();
             // Made where it is dropped: elsewhere a runtime may not be.
-            let serve = move || match Builder::new_current_thread().enable_all().build() {
+            let build = || Builder::new_current_thread().global_queue_interval(OTHERS_EVERY).enable_all().build();
+            let serve = move || match build() {
                 Ok(runtime) => {
                     let _ = started.send(Ok(runtime.handle().clone()));
                     runtime.block_on(stop.cancelled());
