@@ -12,7 +12,11 @@ use std::{
     thread,
 };
 
-use tokio::runtime::{Builder, Handle};
+use tokio::{
+    net::TcpStream,
+    runtime::{Builder, Handle},
+    task::JoinSet,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Between two looks at what other threads ask of one that is busy, in turns of its connections.
@@ -80,6 +84,24 @@ impl Threads {
         for done in begun {
             let _ = done.await;
         }
+    }
+
+    /// Serves a connection that was accepted, as one of these tasks.
+    pub fn serve<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        stream: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) {
+        let taken_out = stream.into_std();
+        let served = async {
+            // On the thread that serves it.
+            match taken_out.and_then(TcpStream::from_std) {
+                Ok(stream) => serve(stream).await,
+                Err(error) => tracing::debug!(%error, "a connection could not be given to its thread"),
+            }
+        };
+        tasks.spawn_on(served, self.next());
     }
 
     /// Where the next connection is served: where there are fewest now.

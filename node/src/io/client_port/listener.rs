@@ -34,13 +34,11 @@ pub async fn serve(listener: TcpListener, runtime: Arc<Runtime>) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if connections.len() >= MAX_CLIENTS => refuse(stream, &clients).await,
-                Ok((stream, _)) => match stream.into_std() {
-                    Ok(stream) => {
-                        let served = serve_client(stream, runtime.clone(), clients.clone());
-                        connections.spawn_on(served, runtime.threads().next());
-                    }
-                    Err(error) => tracing::debug!(%error, "a client's connection broke"),
-                },
+                Ok((stream, _)) => {
+                    let shared = (runtime.clone(), clients.clone());
+                    let serve = |stream| connection::run(stream, shared.0, shared.1);
+                    runtime.threads().serve(&mut connections, stream, serve);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a client's connection could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -54,14 +52,6 @@ pub async fn serve(listener: TcpListener, runtime: Arc<Runtime>) {
     let ended = timeout(CLOSE_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
     if ended.is_err() {
         tracing::warn!(connections = connections.len(), "client connections did not end in time and are cut");
-    }
-}
-
-/// On the thread that a connection was given to.
-async fn serve_client(stream: std::net::TcpStream, runtime: Arc<Runtime>, clients: Arc<Clients>) {
-    match TcpStream::from_std(stream) {
-        Ok(stream) => connection::run(stream, runtime, clients).await,
-        Err(error) => tracing::debug!(%error, "a client's connection broke"),
     }
 }
 

@@ -106,9 +106,10 @@ async fn accept(listener: TcpListener, port: Arc<Port>, stop: CancellationToken)
             accepted = listener.accept() => match accepted {
                 Ok((socket, address)) => {
                     // Beyond the limit a connection is closed at once.
-                    if let Ok(place) = port.greetings.clone().try_acquire_owned() && let Ok(socket) = socket.into_std() {
-                        let greeted = port.clone().greet(socket, address, place);
-                        connections.spawn_on(greeted, port.runtime.threads().next());
+                    if let Ok(place) = port.greetings.clone().try_acquire_owned() {
+                        let greeted = port.clone();
+                        let greet = move |socket| greeted.greet(socket, address, place);
+                        port.runtime.threads().serve(&mut connections, socket, greet);
                     }
                 }
                 Err(error) => {
@@ -162,9 +163,7 @@ struct Port {
 }
 
 impl Port {
-    /// On the thread that the connection was given to.
-    async fn greet(self: Arc<Self>, socket: std::net::TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
-        let Ok(socket) = TcpStream::from_std(socket) else { return };
+    async fn greet(self: Arc<Self>, socket: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
         let (socket, caller, first) = match timeout(OPENING_TIMEOUT, self.hear_preface(socket, address)).await {
             Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => return tracing::debug!(%address, %error, "a connection to the peer port broke"),

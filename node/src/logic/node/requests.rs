@@ -272,8 +272,7 @@ impl Node {
         let mut replica = self.replicas[ask.partition.index()].lock();
         let answers = self.answers(&mut replica, now) && replica.answers_reads_at_once();
         if answers {
-            let key = ask.spot.map_or_else(|| Key::from(*key), |spot| Key::at(key, spot));
-            self.answer_value(&mut replica, key, now, straight);
+            self.answer_value(&mut replica, Key::at(key, ask.spot), now, straight);
         }
         answers
     }

@@ -68,10 +68,10 @@ const DEADLINE: (u32, [usize; 4]) = (1, [0, 6, 8, 8]);
 const EPOCH: (u32, [usize; 4]) = (3, [0, 4, 5, 8]);
 const SEQUENCE: (u32, [usize; 4]) = (5, [2, 3, 4, 8]);
 /// Where epoch, sequence and deadline end, from where the first of them begins, by the flags without the lowest.
-static NUMBERS: [[u8; 3]; 128] = {
+static ENDS: [[u8; 3]; 128] = {
     let (mut ends, mut at) = ([[0; 3]; 128], 0);
     while at < ends.len() {
-        let flags = (at as u8) << NUMBERS_SHIFT;
+        let flags = (at as u8) << ENDS_SHIFT;
         let epoch = length(flags, EPOCH);
         let sequence = epoch + length(flags, SEQUENCE);
         ends[at] = [epoch as u8, sequence as u8, (sequence + length(flags, DEADLINE)) as u8];
@@ -79,7 +79,7 @@ static NUMBERS: [[u8; 3]; 128] = {
     }
     ends
 };
-const NUMBERS_SHIFT: u32 = 1;
+const ENDS_SHIFT: u32 = 1;
 
 /// An entry as a caller sees it. What is not asked for is not read.
 #[derive(Clone, Copy)]
@@ -405,8 +405,7 @@ struct Fields {
 impl Fields {
     #[inline]
     fn new(flags: u8, (map, key_length, value_length): (u32, usize, usize), epoch: usize) -> Self {
-        let [sequence, deadline, key] =
-            NUMBERS[usize::from(flags >> NUMBERS_SHIFT)].map(|end| epoch + usize::from(end));
+        let [sequence, deadline, key] = ENDS[usize::from(flags >> ENDS_SHIFT)].map(|end| epoch + usize::from(end));
         Self { flags, map, key_length, value_length, epoch, sequence, deadline, key }
     }
 

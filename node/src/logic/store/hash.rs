@@ -60,7 +60,7 @@ impl<const C: usize, const D: usize> Sip<C, D> {
         Self { state, tail: 0, length: 0 }
     }
 
-    #[allow(clippy::inline_always)] // each key is hashed, and a state in registers saves a quarter of that
+    #[allow(clippy::inline_always)] // each key is hashed, and a state in registers saves an eighth of that
     #[inline(always)]
     fn write(&mut self, bytes: &[u8]) {
         let held = self.length % 8 * 8;

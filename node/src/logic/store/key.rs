@@ -41,9 +41,9 @@ impl Spot {
 }
 
 impl<'a> Key<'a> {
-    /// A key that stands there in the map in which it will be looked up.
-    pub fn at(bytes: &'a [u8], spot: Spot) -> Self {
-        Self { bytes, spot: Some(spot) }
+    /// A key that stands there in the map in which it will be looked up; none: that was not found out.
+    pub fn at(bytes: &'a [u8], spot: impl Into<Option<Spot>>) -> Self {
+        Self { bytes, spot: spot.into() }
     }
 }
 
