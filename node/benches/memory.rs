@@ -32,7 +32,6 @@ use support::{
     process::Process,
 };
 
-const CONNECTIONS: u64 = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Commands of one batch, and about how many bytes of values it has at most.
 const BATCH: usize = 64;
@@ -71,6 +70,9 @@ struct Arguments {
     /// Commands each second, by all connections
     #[arg(long, default_value_t = 20_000)]
     commands: u64,
+    /// Connections that write
+    #[arg(long, default_value_t = 4)]
+    connections: u64,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -119,15 +121,15 @@ fn run(address: SocketAddr, arguments: &Arguments, max: u64) -> Seen {
         let load = Load {
             client: Client::open(address),
             random: SmallRng::seed_from_u64(number),
-            rate: bytes("rate", &arguments.rate) / CONNECTIONS,
-            commands: arguments.commands / CONNECTIONS,
+            rate: bytes("rate", &arguments.rate) / arguments.connections,
+            commands: arguments.commands / arguments.connections,
             max,
             written: Arc::clone(&written),
         };
         let (stop, phase) = (Arc::clone(&stop), Arc::clone(&phase));
         thread::spawn(move || load.until(&stop, &phase))
     };
-    let writers: Vec<_> = (0..CONNECTIONS).map(writer).collect();
+    let writers: Vec<_> = (0..arguments.connections).map(writer).collect();
     let (mut client, mut seen, began) = (Client::open(address), Seen { accounted: 0, resident: 0 }, Instant::now());
     let process = figure(&mut client, "server", "process_id");
     let mut last = Seen { accounted: 0, resident: 0 };

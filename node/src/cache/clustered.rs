@@ -54,7 +54,7 @@ impl Clustered {
         own_address::drop_own(&mut settings).await;
         let listeners = Listeners::embedded(&settings).await?;
         let running =
-            Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: 0 }, listeners)?;
+            Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: Some(0) }, listeners)?;
         let runtime = running.runtime().clone();
         let (sender, mut replies) = mpsc::unbounded_channel::<(Ticket, Reply)>();
         let waiting = Waiting::default();

@@ -3,7 +3,10 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
 use super::{log::Quiet, threads::Threads};
 use crate::logic::{
@@ -15,10 +18,14 @@ use crate::logic::{
 const SHARE_PERCENT: u64 = 70;
 /// What a process may have beside its entries where only their budget is known, at least: a node at rest takes 30 MiB.
 const BESIDE: u64 = 128 << 20;
+/// Between two looks at what the process has, and where it has much.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(5));
 /// Between two times that what is free is given back, where the process has not grown since.
 const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
 /// How long threads may take to give back what is free before the budget is looked at.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(5);
+/// How much is read in a millisecond from all who send much, while the process nears its limit: bytes.
+const SLOWLY: usize = 128 << 10;
 /// Between two lines in the log about entries that give way to the process's memory.
 const MEMORY_EVERY: Duration = Duration::from_mins(10);
 /// The allocator's option `generic_collect`: its number, which its crate does not name, what it is at first, and what it
@@ -38,6 +45,33 @@ pub struct Budget {
     pub warning: Option<String>,
 }
 
+/// Whether the process has room for who sends much. Large values come faster than small ones that are evicted for them
+/// leave whole pages.
+pub struct Room {
+    is_there: watch::Sender<bool>,
+    turn: Mutex<()>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { is_there: watch::Sender::new(true), turn: Mutex::default() }
+    }
+}
+
+impl Room {
+    /// Whether there is.
+    pub fn is_there(&self) -> bool {
+        *self.is_there.borrow()
+    }
+
+    /// Until there is, for a read of so many bytes. Where that takes long those who wait go on slowly, one after the other.
+    pub async fn wait(&self, bytes: usize) {
+        let _turn = self.turn.lock().await;
+        let longest = Duration::from_millis((bytes / SLOWLY) as u64 + 1);
+        let _ = timeout(longest, self.is_there.subscribe().wait_for(|is_there| *is_there)).await;
+    }
+}
+
 /// Lets the budget of a node's entries follow the memory that the process has.
 pub struct Watch {
     headroom: Headroom,
@@ -54,16 +88,19 @@ impl Watch {
         Self { headroom, kept: 0, gave_back: Millis::default(), quiet: Quiet::default() }
     }
 
-    /// Looks what the process has. To be called every 20 ms or so.
-    pub async fn look(&mut self, node: &Node, threads: &Threads, now: Millis) {
+    /// Looks what the process has. Returns when to do so again.
+    pub async fn look(&mut self, node: &Node, threads: &Threads, room: &Room, now: Millis) -> Duration {
         let mut resident = resident_anonymous();
-        if self.headroom.is_short(resident) && (resident > self.kept || now >= self.gave_back + GIVE_BACK_EVERY) {
+        let short = self.headroom.is_short(resident);
+        if short && (resident > self.kept || now >= self.gave_back + GIVE_BACK_EVERY) {
             // Most is in the memory of the threads that serve connections. A busy one does it later.
             let _ = timeout(GIVE_BACK_TIMEOUT, threads.each(give_back)).await;
             give_back();
             resident = resident_anonymous();
             (self.kept, self.gave_back) = (resident, now);
         }
+        let there = !self.headroom.is_near_limit(resident);
+        room.is_there.send_if_modified(|is_there| std::mem::replace(is_there, there) != there);
         let (accounted, before) = (node.bytes(), node.budget());
         let budget = self.headroom.look(resident, accounted);
         node.set_budget(budget);
@@ -78,6 +115,7 @@ impl Watch {
                  sizes leave gaps, or connections hold much; raise the limit of the container, or lower max_memory"
             );
         }
+        if short { LOOK_EVERY.1 } else { LOOK_EVERY.0 }
     }
 }
 
@@ -232,6 +270,30 @@ mod tests {
         assert_eq!(get(), at_first);
         look_through_rarely();
         assert_eq!(get(), rarely);
+    }
+
+    #[tokio::test]
+    async fn who_sends_much_waits_for_room_or_goes_on_slowly_in_turns() {
+        const HALF_A_DAY: usize = SLOWLY * 12 * 3_600_000;
+        let (room, limit) = (Room::default(), Duration::from_secs(20));
+        timeout(limit, room.wait(HALF_A_DAY)).await.unwrap();
+        room.is_there.send_replace(false);
+        timeout(limit, room.wait(0)).await.unwrap();
+        let order = std::sync::Mutex::new(Vec::new());
+        let waits = |bytes: usize| {
+            let (room, order) = (&room, &order);
+            async move {
+                room.wait(bytes).await;
+                order.lock().unwrap().push(bytes);
+            }
+        };
+        timeout(limit, async { tokio::join!(waits(9 * SLOWLY), waits(0)) }).await.unwrap();
+        assert_eq!(*order.lock().unwrap(), [9 * SLOWLY, 0]);
+        let comes = async {
+            tokio::task::yield_now().await;
+            room.is_there.send_replace(true);
+        };
+        timeout(limit, async { tokio::join!(waits(HALF_A_DAY), waits(HALF_A_DAY), comes) }).await.unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the program does with its arguments.
 
-use std::{num::NonZeroUsize, path::Path, process::ExitCode, thread::available_parallelism};
+use std::{num::NonZeroUsize, path::Path, process::ExitCode};
 
 use mizuya_wire::settings::Settings;
 
@@ -82,7 +82,7 @@ async fn start(mut settings: Settings, run: &Run) -> anyhow::Result<Running> {
         _ => run.zone.clone(),
     };
     let listeners = Listeners::bind(&settings).await?;
-    let threads = run.threads.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let threads = run.threads.map(NonZeroUsize::get);
     let running = Runtime::start(Start { settings, zone, owns_process: true, threads }, listeners)?;
     let identity = running.runtime().identity();
     tracing::info!(
@@ -90,6 +90,7 @@ async fn start(mut settings: Settings, run: &Run) -> anyhow::Result<Running> {
         mode = running.runtime().mode(),
         clients = identity.client_port,
         peers = identity.peer_port,
+        threads = running.runtime().threads().count(),
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );

@@ -35,7 +35,7 @@ use super::{
     memory,
     peer::{self, Links},
     security::{Security, SecurityError},
-    threads::Threads,
+    threads::{self, Threads},
     volume::{self, Volume},
 };
 use crate::logic::{
@@ -78,8 +78,9 @@ pub struct Start {
     /// The process has no other purpose: entries make room when it has too much memory, whatever for, and how it takes
     /// memory may be changed.
     pub owns_process: bool,
-    /// Threads that serve connections; fewer than two: the runtime that starts the node does.
-    pub threads: usize,
+    /// Threads that serve connections; fewer than two: the runtime that starts the node does. None: as many as
+    /// [`threads::fitting`] says.
+    pub threads: Option<usize>,
 }
 
 /// Why a node cannot start.
@@ -184,6 +185,7 @@ pub struct Runtime {
     owns_process: bool,
     security: Security,
     threads: Threads,
+    room: Arc<memory::Room>,
     connections: Connections,
     links: Links,
     problems: Problems,
@@ -219,7 +221,7 @@ impl Runtime {
         let clock = read_clock().map_err(StartError::Clock)?;
         let node = Node::new(config(&settings, start.zone), clock);
         let (volume, inboxes, recovered) = open_volume(&settings, &node, clock)?;
-        let count = start.threads;
+        let count = start.threads.unwrap_or_else(|| threads::fitting(node.config().max_bytes));
         let threads = Threads::start(count).map_err(|source| StartError::Threads { count, source })?;
         let (gossip_events, gossip_inbox) = mpsc::channel(gossip::MAX_EVENTS);
         let runtime = Arc::new(Self {
@@ -227,6 +229,7 @@ impl Runtime {
             owns_process: start.owns_process,
             security,
             threads,
+            room: Arc::default(),
             connections: Connections::default(),
             links: Links::default(),
             problems: Problems::default(),
@@ -405,6 +408,11 @@ impl Runtime {
         &self.security
     }
 
+    /// Whether there is memory for who sends much.
+    pub fn room(&self) -> &Arc<memory::Room> {
+        &self.room
+    }
+
     /// Where connections are served.
     pub fn threads(&self) -> &Threads {
         &self.threads
@@ -518,7 +526,6 @@ impl Runtime {
     }
 
     async fn tick(self: Arc<Self>, stop: CancellationToken) {
-        let mut memory = self.owns_process.then(|| memory::Watch::new(self.node.config().max_bytes));
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         for count in 0_u64.. {
@@ -529,12 +536,20 @@ impl Runtime {
             if count % TICKS_A_FIGURE == 0 {
                 self.node.set_usage(self.connections.count(), self.rejected_callers.load(Ordering::Relaxed));
             }
-            if let Some(memory) = &mut memory {
-                memory.look(&self.node, &self.threads, self.clock().now).await;
-            }
             self.with_effects(Node::tick);
             self.last_tick.store(self.clock().now.0, Ordering::Relaxed);
         }
+    }
+
+    /// Lets the budget of entries follow the memory of the process, where it is the node's own.
+    async fn watch_memory(self: Arc<Self>, stop: CancellationToken) {
+        let mut watch = memory::Watch::new(self.node.config().max_bytes);
+        let look = async {
+            loop {
+                time::sleep(watch.look(&self.node, &self.threads, &self.room, self.clock().now).await).await;
+            }
+        };
+        stop.run_until_cancelled(look).await;
     }
 }
 
@@ -554,6 +569,9 @@ impl Running {
     fn spawn_all(&mut self, listeners: Listeners, inbox: mpsc::Receiver<gossip::Event>) {
         let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
         self.tasks.spawn(runtime.clone().tick(stop.clone()));
+        if runtime.owns_process {
+            self.tasks.spawn(runtime.clone().watch_memory(stop.clone()));
+        }
         let clustered = runtime.settings.mode == Mode::Ha;
         if let Some((streams, datagrams)) = listeners.peer {
             self.spawn_fallible("peer port", peer::server::serve(streams, runtime.clone(), stop.clone()));

@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,8 +20,17 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// Room for entries that a thread needs: each keeps memory that it has freed and has no use for.
+const BYTES_A_THREAD: u64 = 256 << 20;
 /// Between two looks at what other threads ask of one that is busy, in turns of its connections.
 const OTHERS_EVERY: u32 = 2;
+
+/// One thread for each core that this process may use, but none for less than 256 MiB of entries: the process would
+/// pass its memory limit where values of shifting sizes come through many threads.
+pub fn fitting(max_bytes: u64) -> usize {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    cores.min((max_bytes / BYTES_A_THREAD) as usize).max(1)
+}
 
 /// Threads, until this is dropped.
 pub struct Threads {
@@ -66,6 +76,11 @@ impl Threads {
             threads.threads.push(Thread::new(handle));
         }
         Ok(threads)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.threads.len()
     }
 
     /// Lets each thread do this, between two pieces of work for its connections, and waits until all have. A thread that
@@ -185,6 +200,14 @@ mod tests {
         timeout(LIMIT, threads.threads[0].handle.spawn(async {})).await.unwrap().unwrap();
         // The other one was perhaps busy with the first turn when the next came.
         assert!((2..=4).contains(&TURNS.load(Ordering::Relaxed)));
+    }
+
+    #[test]
+    fn a_small_cache_has_one_thread_and_a_large_one_as_many_as_cores() {
+        let cores = thread::available_parallelism().unwrap().get();
+        assert_eq!([0, BYTES_A_THREAD - 1, BYTES_A_THREAD].map(fitting), [1, 1, 1]);
+        assert_eq!(fitting(2 * BYTES_A_THREAD), 2.min(cores));
+        assert_eq!(fitting(u64::MAX), cores);
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ impl Port {
     pub async fn with(settings: Settings) -> Self {
         let listeners = Listeners { client: None, peer: None, http: None };
         let running =
-            Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: 0 }, listeners)
+            Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: Some(0) }, listeners)
                 .unwrap();
         let began = Instant::now();
         while running.runtime().ready().is_err() {

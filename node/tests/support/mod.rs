@@ -140,7 +140,7 @@ impl Member {
             *socket = UdpSocket::bind((settings.bind_addr.ip(), 0)).await.unwrap();
         }
         let running =
-            Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: 2 }, listeners)
+            Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: Some(2) }, listeners)
                 .unwrap();
         let (sender, replies) = mpsc::unbounded_channel();
         let connection = running.runtime().open_connection(sender);

@@ -27,7 +27,7 @@ use super::{
     listener,
     session::{Late, Session},
 };
-use crate::io::runtime::Runtime;
+use crate::io::{memory::Room, runtime::Runtime};
 
 /// Read at a time: from the least, doubled while reads fill it.
 const READ: RangeInclusive<usize> = (4 << 10)..=(64 << 10);
@@ -115,6 +115,7 @@ impl Connection {
             if wants_input {
                 self.make_room();
             }
+            let first = self.waits_for_room();
             let Self { reader, writer, session, input, .. } = &mut self;
             let writes = session.output_waits() && (leaving.is_none() || late);
             tokio::select! {
@@ -126,7 +127,7 @@ impl Connection {
                         session.fill(ticket, reply);
                     }
                 }
-                count = reader.read_buf(input), if wants_input => {
+                count = read(first, reader, input), if wants_input => {
                     let count = count?;
                     session.was_read(count);
                     (self.ended, self.read) = (count == 0, next_read(self.read, count));
@@ -164,6 +165,13 @@ impl Connection {
         Ok(())
     }
 
+    /// The memory that must have room before more is read: of one who sends much, while the process nears its limit.
+    fn waits_for_room(&self) -> Option<Arc<Room>> {
+        let much = self.session.missing(self.input.len()).max(self.read) >= *READ.end();
+        let room = much.then(|| self.session.runtime().room())?;
+        (!room.is_there()).then(|| room.clone())
+    }
+
     /// An empty buffer is given back, so that a silent connection holds little.
     fn make_room(&mut self) {
         let missing = self.session.missing(self.input.len()).min(READ_AHEAD);
@@ -192,6 +200,13 @@ impl Connection {
         let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
         Ok(())
     }
+}
+
+async fn read(first: Option<Arc<Room>>, reader: &mut OwnedReadHalf, input: &mut BytesMut) -> io::Result<usize> {
+    if let Some(room) = first {
+        room.wait(input.capacity() - input.len()).await;
+    }
+    reader.read_buf(input).await
 }
 
 /// Never without a time.

@@ -8,6 +8,8 @@
 const CUT_ABOVE: u64 = 85;
 /// Percent of the limit below which they get room back.
 const GIVE_BELOW: u64 = 80;
+/// Percent of the limit above which no more is taken from who sends much.
+const STOP_ABOVE: u64 = 92;
 /// The budget is cut again when the process has grown by one in so many parts of its limit.
 const STEPS: u64 = 256;
 /// One in so many parts of the configured budget stays, whatever else the process has memory for.
@@ -37,6 +39,11 @@ impl Headroom {
     /// Whether a process with `resident` has so much that entries would have to give way.
     pub fn is_short(&self, resident: u64) -> bool {
         resident > self.limit / 100 * CUT_ABOVE
+    }
+
+    /// Whether a process with `resident` is so near its limit that it must not grow before entries have given way.
+    pub fn is_near_limit(&self, resident: u64) -> bool {
+        resident > self.limit / 100 * STOP_ABOVE
     }
 
     /// The budget, now that the process has `resident` and entries are accounted with `accounted`. To be asked often:

@@ -560,15 +560,32 @@ impl Node {
     fn counting<T>(&self, replica: &mut Replica, change: impl FnOnce(&mut Replica) -> T) -> T {
         let before = replica.store.bytes();
         let result = change(replica);
+        self.keep_discarded(replica);
+        self.book(replica.store.bytes() as i64 - before as i64);
+        result
+    }
+
+    /// Entries were added or freed: bytes.
+    fn book(&self, delta: i64) {
+        if delta != 0 {
+            self.counters.bytes.fetch_add(delta, Ordering::Relaxed);
+        }
+    }
+
+    /// As [`Node::book`], but not what would pass the budget: then by how much.
+    fn book_within_budget(&self, delta: i64) -> Result<(), u64> {
+        let budget = i64::try_from(self.budget()).unwrap_or(i64::MAX);
+        let fits = |bytes: i64| (delta <= 0 || bytes + delta <= budget).then_some(bytes + delta);
+        let booked = self.counters.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        booked.map(drop).map_err(|bytes| (bytes + delta - budget) as u64)
+    }
+
+    /// What a partition threw away whole is freed later.
+    fn keep_discarded(&self, replica: &mut Replica) {
         let discarded = replica.store.take_discarded();
         if !discarded.is_empty() {
             self.discarded.lock().extend(discarded);
         }
-        let delta = replica.store.bytes() as i64 - before as i64;
-        if delta != 0 {
-            self.counters.bytes.fetch_add(delta, Ordering::Relaxed);
-        }
-        result
     }
 
     /// Accounted bytes of all entries held here.

@@ -441,20 +441,26 @@ impl Node {
         }
     }
 
-    /// Commits changes of a command and removes entries for them if there is no room. Both are booked at once, so that
-    /// accounted bytes do not pass the budget meanwhile. Where entries are far over it, [`Node::evict_excess`] does the
-    /// rest: it takes from all partitions.
+    /// Commits changes of a command and removes entries for them if there is no room. Both are booked at once, and only if
+    /// they fit beside what other threads have booked meanwhile, so that accounted bytes do not pass the budget. Where
+    /// entries are far over it, [`Node::evict_excess`] does the rest: it takes from all partitions.
     fn commit_in_budget(&self, replica: &mut Replica, changes: Changes<'_>, random: u64) -> u64 {
-        self.counting(replica, |replica| {
-            let before = replica.store.bytes();
-            let sequence = replica.commit(changes);
-            let added = replica.store.bytes().saturating_sub(before);
-            let over = (self.bytes() + added).saturating_sub(self.budget());
-            if over > 0 {
-                self.evict(replica, over.min(added + WRITE_FREES), random);
+        let before = replica.store.bytes();
+        let sequence = replica.commit(changes);
+        let delta = |replica: &Replica| replica.store.bytes() as i64 - before as i64;
+        let added = delta(replica).max(0) as u64;
+        let over = (self.bytes() + added).saturating_sub(self.budget());
+        if over > 0 {
+            self.evict(replica, over.min(added + WRITE_FREES), random);
+        }
+        while let Err(over) = self.book_within_budget(delta(replica)) {
+            if self.evict(replica, over, random) == 0 {
+                self.book(delta(replica));
+                break;
             }
-            sequence
-        })
+        }
+        self.keep_discarded(replica);
+        sequence
     }
 
     /// Removes entries of a primary so that `bytes` become free, or all; how many. For [`Node::counting`].
