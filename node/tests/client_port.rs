@@ -8,13 +8,20 @@ mod support;
 #[path = "client_port/client.rs"]
 mod client;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use client::{Client, Port, frame, resp2};
 use mizuya_node::{
-    io::client_port::{MAX_IN_FLIGHT, MAX_UNWRITTEN},
-    logic::resp::{Protocol, Reply, inline},
+    io::{
+        client_port::{MAX_IN_FLIGHT, MAX_UNWRITTEN},
+        runtime::Runtime,
+    },
+    logic::{
+        keyspace::Partition,
+        node::Ticket,
+        resp::{Protocol, Reply, inline},
+    },
 };
 use mizuya_wire::settings::{Eviction, Mode, Settings};
 use support::{LIMIT, Place};
@@ -365,6 +372,33 @@ async fn values_of_many_sizes_come_back_whole() {
     let too_long = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", (64 << 20) + 1);
     client.stream.write_all(too_long.as_bytes()).await.unwrap();
     assert_eq!(client.rest().await, b"-ERR Protocol error: invalid bulk length\r\n");
+}
+
+/// Writes from a thread of its own; the most that was accounted meanwhile.
+fn write_through(runtime: &Runtime, thread: u64) -> u64 {
+    let mut most = 0;
+    for number in 0..50_000_u64 {
+        // Each thread has partitions of its own, so that nothing but the budget is between them.
+        let partition = Partition((2 * (number % 8) + thread) as u16);
+        let value = vec![b'v'; 1000 + (number % 700) as usize];
+        let words = ["SET".into(), (number % 1000).to_string().into(), Bytes::from(value)];
+        let ticket = Ticket { connection: thread, request: number, part: 0 };
+        assert_eq!(runtime.submit(ticket, partition, &words), Some(Reply::OK));
+        most = most.max(runtime.node().bytes());
+    }
+    most
+}
+
+#[tokio::test]
+async fn writes_of_several_threads_do_not_pass_the_budget_together() {
+    const BUDGET: u64 = 1 << 20;
+    let port = Port::with(Settings { mode: Mode::Single, max_memory: Some(BUDGET), ..Settings::default() }).await;
+    let (runtime, threads) = (port.runtime(), [0, 1]);
+    let most = thread::scope(|scope| {
+        threads.map(|thread| scope.spawn(move || write_through(runtime, thread))).map(|thread| thread.join().unwrap())
+    });
+    assert!(most.iter().all(|most| *most <= BUDGET), "{most:?} of {BUDGET}");
+    assert!(most.iter().all(|most| *most > BUDGET / 2), "{most:?} of {BUDGET}");
 }
 
 #[tokio::test]

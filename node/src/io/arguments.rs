@@ -121,8 +121,8 @@ pub struct Run {
     /// Run without certificates: anyone who reaches the peer port is then a member
     #[arg(long)]
     pub insecure: bool,
-    /// Threads that serve connections, of clients and of other members [default: one a core that the process may
-    /// use, and no more than one for each 256Mi of entries]
+    /// Threads that serve connections, of clients and of other members [default: one for each core that the process may
+    /// use, but at most one for each 256Mi of max-memory]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
     /// What is logged, such as debug or `mizuya_node=debug`

@@ -18,14 +18,16 @@ use crate::logic::{
 const SHARE_PERCENT: u64 = 70;
 /// What a process may have beside its entries where only their budget is known, at least: a node at rest takes 30 MiB.
 const BESIDE: u64 = 128 << 20;
-/// Between two looks at what the process has, and where it has much.
-const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(5));
-/// Between two times that what is free is given back, where the process has not grown since.
+/// Between two looks at what the process has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// And where it is short of memory.
+const LOOK_OFTEN: Duration = Duration::from_millis(5);
+/// Between two times that what is free is given back, where the process has not grown much since.
 const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
 /// How long threads may take to give back what is free before the budget is looked at.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(5);
-/// How much is read in a millisecond from all who send much, while the process nears its limit: bytes.
-const SLOWLY: usize = 128 << 10;
+/// What all who send much may send while the process nears its limit: bytes in a pause, and how long that is. 64 MB/s.
+const SLOWLY: (usize, Duration) = (256 << 10, Duration::from_millis(4));
 /// Between two lines in the log about entries that give way to the process's memory.
 const MEMORY_EVERY: Duration = Duration::from_mins(10);
 /// The allocator's option `generic_collect`: its number, which its crate does not name, what it is at first, and what it
@@ -45,30 +47,36 @@ pub struct Budget {
     pub warning: Option<String>,
 }
 
-/// Whether the process has room for who sends much. Large values come faster than small ones that are evicted for them
-/// leave whole pages.
-pub struct Room {
-    is_there: watch::Sender<bool>,
-    turn: Mutex<()>,
+/// Slows those who send much while the process nears its limit: memory comes back only when whole pages are free, and
+/// while small entries are evicted for large ones these come faster than that.
+pub struct Throttle {
+    is_on: watch::Sender<bool>,
+    /// Bytes that were read and not waited for.
+    owed: Mutex<usize>,
 }
 
-impl Default for Room {
+impl Default for Throttle {
     fn default() -> Self {
-        Self { is_there: watch::Sender::new(true), turn: Mutex::default() }
+        Self { is_on: watch::Sender::new(false), owed: Mutex::default() }
     }
 }
 
-impl Room {
-    /// Whether there is.
-    pub fn is_there(&self) -> bool {
-        *self.is_there.borrow()
+impl Throttle {
+    /// Whether who sends much must wait.
+    pub fn is_on(&self) -> bool {
+        *self.is_on.borrow()
     }
 
-    /// Until there is, for a read of so many bytes. Where that takes long those who wait go on slowly, one after the other.
+    /// Waits for `bytes` that were read: one connection after the other, 4 ms for each 256 KiB, or until all may go on.
+    /// If this is cancelled nothing is paid.
     pub async fn wait(&self, bytes: usize) {
-        let _turn = self.turn.lock().await;
-        let longest = Duration::from_millis((bytes / SLOWLY) as u64 + 1);
-        let _ = timeout(longest, self.is_there.subscribe().wait_for(|is_there| *is_there)).await;
+        let mut owed = self.owed.lock().await;
+        let sum = *owed + bytes;
+        let pauses = (sum / SLOWLY.0) as u32;
+        if pauses > 0 {
+            let _ = timeout(SLOWLY.1 * pauses, self.is_on.subscribe().wait_for(|is_on| !is_on)).await;
+        }
+        *owed = sum % SLOWLY.0;
     }
 }
 
@@ -79,28 +87,41 @@ pub struct Watch {
     kept: u64,
     gave_back: Millis,
     quiet: Quiet,
+    quiet_slow: Quiet,
 }
 
 impl Watch {
     /// For a node whose entries may take `max_bytes`.
     pub fn new(max_bytes: u64) -> Self {
         let headroom = Headroom::new(process_limit(max_bytes), max_bytes);
-        Self { headroom, kept: 0, gave_back: Millis::default(), quiet: Quiet::default() }
+        Self { headroom, kept: 0, gave_back: Millis::default(), quiet: Quiet::default(), quiet_slow: Quiet::default() }
     }
 
     /// Looks what the process has. Returns when to do so again.
-    pub async fn look(&mut self, node: &Node, threads: &Threads, room: &Room, now: Millis) -> Duration {
+    pub async fn look(&mut self, node: &Node, threads: &Threads, throttle: &Throttle, now: Millis) -> Duration {
         let mut resident = resident_anonymous();
         let short = self.headroom.is_short(resident);
-        if short && (resident > self.kept || now >= self.gave_back + GIVE_BACK_EVERY) {
+        let grew = self.headroom.is_growth(resident.saturating_sub(self.kept));
+        let due = now >= self.gave_back + GIVE_BACK_EVERY;
+        if short && (grew || due || self.headroom.is_near_limit(resident)) {
             // Most is in the memory of the threads that serve connections. A busy one does it later.
             let _ = timeout(GIVE_BACK_TIMEOUT, threads.each(give_back)).await;
             give_back();
             resident = resident_anonymous();
             (self.kept, self.gave_back) = (resident, now);
         }
-        let there = !self.headroom.is_near_limit(resident);
-        room.is_there.send_if_modified(|is_there| std::mem::replace(is_there, there) != there);
+        let slow = self.headroom.is_near_limit(resident);
+        if throttle.is_on.send_if_modified(|is_on| std::mem::replace(is_on, slow) != slow)
+            && slow
+            && self.quiet_slow.may_speak(now, MEMORY_EVERY)
+        {
+            tracing::warn!(
+                process_mib = resident >> 20,
+                limit_mib = self.headroom.limit() >> 20,
+                "clients that send much at a time are read slowly while the process is so near its memory limit: raise the \
+                 limit of the container, or lower max_memory"
+            );
+        }
         let (accounted, before) = (node.bytes(), node.budget());
         let budget = self.headroom.look(resident, accounted);
         node.set_budget(budget);
@@ -115,7 +136,7 @@ impl Watch {
                  sizes leave gaps, or connections hold much; raise the limit of the container, or lower max_memory"
             );
         }
-        if short { LOOK_EVERY.1 } else { LOOK_EVERY.0 }
+        if short { LOOK_OFTEN } else { LOOK_EVERY }
     }
 }
 
@@ -225,6 +246,10 @@ fn status_line(name: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use futures::FutureExt;
+
     use super::*;
 
     fn with(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -273,27 +298,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_sends_much_waits_for_room_or_goes_on_slowly_in_turns() {
-        const HALF_A_DAY: usize = SLOWLY * 12 * 3_600_000;
-        let (room, limit) = (Room::default(), Duration::from_secs(20));
-        timeout(limit, room.wait(HALF_A_DAY)).await.unwrap();
-        room.is_there.send_replace(false);
-        timeout(limit, room.wait(0)).await.unwrap();
-        let order = std::sync::Mutex::new(Vec::new());
-        let waits = |bytes: usize| {
-            let (room, order) = (&room, &order);
-            async move {
-                room.wait(bytes).await;
+    async fn who_sends_much_waits_in_turns_for_what_was_read_and_until_all_may_go_on() {
+        const LIMIT: Duration = Duration::from_secs(20);
+        const HOURS: usize = SLOWLY.0 * 250 * 36_000;
+        let (throttle, order) = (Throttle::default(), std::sync::Mutex::new(Vec::new()));
+        timeout(LIMIT, throttle.wait(HOURS)).await.unwrap();
+        throttle.is_on.send_replace(true);
+        // Little is paid together with what comes next.
+        assert_eq!(throttle.wait(SLOWLY.0 - 1).now_or_never(), Some(()));
+        assert_eq!(throttle.wait(1).now_or_never(), None);
+        let (waits, began) = (
+            async |bytes: usize| {
+                throttle.wait(bytes).await;
                 order.lock().unwrap().push(bytes);
-            }
-        };
-        timeout(limit, async { tokio::join!(waits(9 * SLOWLY), waits(0)) }).await.unwrap();
-        assert_eq!(*order.lock().unwrap(), [9 * SLOWLY, 0]);
-        let comes = async {
+            },
+            Instant::now(),
+        );
+        timeout(LIMIT, async { tokio::join!(waits(9 * SLOWLY.0), waits(0)) }).await.unwrap();
+        assert!(began.elapsed() >= 9 * SLOWLY.1);
+        assert_eq!(*order.lock().unwrap(), [9 * SLOWLY.0, 0]);
+        let goes_off = async {
             tokio::task::yield_now().await;
-            room.is_there.send_replace(true);
+            throttle.is_on.send_replace(false);
         };
-        timeout(limit, async { tokio::join!(waits(HALF_A_DAY), waits(HALF_A_DAY), comes) }).await.unwrap();
+        timeout(LIMIT, async { tokio::join!(waits(HOURS), waits(HOURS), goes_off) }).await.unwrap();
     }
 
     #[test]

@@ -32,7 +32,7 @@ use super::{
     gossip::{self, HeardOverUdp},
     http,
     log::Quiet,
-    memory,
+    memory::{self, Throttle},
     peer::{self, Links},
     security::{Security, SecurityError},
     threads::{self, Threads},
@@ -78,8 +78,8 @@ pub struct Start {
     /// The process has no other purpose: entries make room when it has too much memory, whatever for, and how it takes
     /// memory may be changed.
     pub owns_process: bool,
-    /// Threads that serve connections; fewer than two: the runtime that starts the node does. None: as many as
-    /// [`threads::fitting`] says.
+    /// Threads that serve connections; 0: the runtime that starts the node does. None: as many as [`threads::fitting`]
+    /// says.
     pub threads: Option<usize>,
 }
 
@@ -185,7 +185,7 @@ pub struct Runtime {
     owns_process: bool,
     security: Security,
     threads: Threads,
-    room: Arc<memory::Room>,
+    throttle: Arc<Throttle>,
     connections: Connections,
     links: Links,
     problems: Problems,
@@ -229,7 +229,7 @@ impl Runtime {
             owns_process: start.owns_process,
             security,
             threads,
-            room: Arc::default(),
+            throttle: Arc::default(),
             connections: Connections::default(),
             links: Links::default(),
             problems: Problems::default(),
@@ -408,9 +408,9 @@ impl Runtime {
         &self.security
     }
 
-    /// Whether there is memory for who sends much.
-    pub fn room(&self) -> &Arc<memory::Room> {
-        &self.room
+    /// Slows those who send much.
+    pub fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
     }
 
     /// Where connections are served.
@@ -546,7 +546,7 @@ impl Runtime {
         let mut watch = memory::Watch::new(self.node.config().max_bytes);
         let look = async {
             loop {
-                time::sleep(watch.look(&self.node, &self.threads, &self.room, self.clock().now).await).await;
+                time::sleep(watch.look(&self.node, &self.threads, &self.throttle, self.clock().now).await).await;
             }
         };
         stop.run_until_cancelled(look).await;

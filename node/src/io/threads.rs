@@ -20,16 +20,19 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Room for entries that a thread needs: each keeps memory that it has freed and has no use for.
+/// Bytes of entries for which there is one thread at most: each keeps memory that it has freed and has no use for.
 const BYTES_A_THREAD: u64 = 256 << 20;
 /// Between two looks at what other threads ask of one that is busy, in turns of its connections.
 const OTHERS_EVERY: u32 = 2;
 
-/// One thread for each core that this process may use, but none for less than 256 MiB of entries: the process would
-/// pass its memory limit where values of shifting sizes come through many threads.
+/// How many a node has whose entries may take `max_bytes`: one for each core that this process may use, at most one for
+/// each 256 MiB, and at least one. With more the process would pass its memory limit where the sizes of values shift.
+/// None where there is one core.
 pub fn fitting(max_bytes: u64) -> usize {
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    cores.min((max_bytes / BYTES_A_THREAD) as usize).max(1)
+    match thread::available_parallelism().map_or(1, NonZeroUsize::get) {
+        1 => 0,
+        cores => cores.min((max_bytes / BYTES_A_THREAD) as usize).max(1),
+    }
 }
 
 /// Threads, until this is dropped.
@@ -51,11 +54,11 @@ impl Thread {
 }
 
 impl Threads {
-    /// Starts so many threads. Fewer than two are none: then the runtime in which this is called serves all connections.
+    /// Starts so many threads. Where there are none the runtime in which this is called serves all connections.
     pub fn start(count: usize) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let mut threads = Self { threads: Vec::new(), _stop: stop.clone().drop_guard() };
-        if count < 2 {
+        if count == 0 {
             threads.threads.push(Thread::new(Handle::current()));
             return Ok(threads);
         }
@@ -78,7 +81,7 @@ impl Threads {
         Ok(threads)
     }
 
-    /// How many there are.
+    /// How many there are, the caller's own included where it serves.
     pub fn count(&self) -> usize {
         self.threads.len()
     }
@@ -205,16 +208,16 @@ mod tests {
     #[test]
     fn a_small_cache_has_one_thread_and_a_large_one_as_many_as_cores() {
         let cores = thread::available_parallelism().unwrap().get();
-        assert_eq!([0, BYTES_A_THREAD - 1, BYTES_A_THREAD].map(fitting), [1, 1, 1]);
-        assert_eq!(fitting(2 * BYTES_A_THREAD), 2.min(cores));
-        assert_eq!(fitting(u64::MAX), cores);
+        let expected = |fits: usize| if cores == 1 { 0 } else { fits.min(cores) };
+        let limits = [0, BYTES_A_THREAD, 2 * BYTES_A_THREAD - 1, 2 * BYTES_A_THREAD, u64::MAX];
+        assert_eq!(limits.map(fitting), [1, 1, 1, 2, cores].map(expected));
     }
 
     #[tokio::test]
-    async fn one_thread_is_the_one_that_is_there() {
-        for count in [0, 1] {
-            let (names, _ends) = connect(&Threads::start(count).unwrap(), 2).await;
-            assert_eq!(names, [(name(), 2)].into());
-        }
+    async fn without_threads_the_one_that_is_there_serves() {
+        let (names, _ends) = connect(&Threads::start(0).unwrap(), 2).await;
+        assert_eq!(names, [(name(), 2)].into());
+        let (names, _ends) = connect(&Threads::start(1).unwrap(), 2).await;
+        assert_eq!(names, [("connections-0".to_owned(), 2)].into());
     }
 }

@@ -36,6 +36,7 @@ impl Process {
             ("--partitions", settings.partitions.to_string()),
             ("--hot-key-mirror", format!("{}ms", settings.hot_key_mirror.as_millis())),
             ("--max-memory", settings.max_memory.unwrap().to_string()),
+            ("--threads", "2".to_owned()),
             ("--security-dir", settings.security.dir.clone().unwrap()),
             ("--log", std::env::var("MIZUYA_TEST_LOG").unwrap_or_else(|_| "error".to_owned())),
         ];

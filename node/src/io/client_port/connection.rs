@@ -27,7 +27,7 @@ use super::{
     listener,
     session::{Late, Session},
 };
-use crate::io::{memory::Room, runtime::Runtime};
+use crate::io::{memory::Throttle, runtime::Runtime};
 
 /// Read at a time: from the least, doubled while reads fill it.
 const READ: RangeInclusive<usize> = (4 << 10)..=(64 << 10);
@@ -50,7 +50,8 @@ pub(super) async fn run(stream: TcpStream, runtime: Arc<Runtime>, clients: Arc<C
     clients.opened(client.clone());
     let session = Session::new(runtime, clients, client);
     let (reader, writer) = stream.into_split();
-    let connection = Connection { reader, writer, session, input: BytesMut::new(), read: *READ.start(), ended: false };
+    let connection =
+        Connection { reader, writer, session, input: BytesMut::new(), read: *READ.start(), brought: 0, ended: false };
     if let Err(error) = connection.serve(replies).await {
         tracing::debug!(%peer, %error, "a client's connection broke");
     }
@@ -77,6 +78,8 @@ struct Connection {
     input: BytesMut,
     /// How much to read next.
     read: usize,
+    /// How much the last read brought.
+    brought: usize,
     /// The client sends no more, or the node takes no more.
     ended: bool,
 }
@@ -112,10 +115,9 @@ impl Connection {
             let torn = !self.input.is_empty();
             let next = leaving.as_ref().map(|leaving| if served { leaving.end(torn) } else { leaving.deadline() });
             let wants_input = !self.ended && !late && self.session.wants_input();
-            if wants_input {
-                self.make_room();
-            }
-            let first = self.waits_for_room();
+            let wanted = self.read.max(self.session.missing(self.input.len()).min(READ_AHEAD));
+            // Who leaves has little time for what is still to be read.
+            let throttle = if leaving.is_none() && wants_input { self.throttle(wanted) } else { None };
             let Self { reader, writer, session, input, .. } = &mut self;
             let writes = session.output_waits() && (leaving.is_none() || late);
             tokio::select! {
@@ -127,10 +129,10 @@ impl Connection {
                         session.fill(ticket, reply);
                     }
                 }
-                count = read(first, reader, input), if wants_input => {
+                count = read(throttle, reader, input, wanted), if wants_input => {
                     let count = count?;
                     session.was_read(count);
-                    (self.ended, self.read) = (count == 0, next_read(self.read, count));
+                    (self.ended, self.read, self.brought) = (count == 0, next_read(self.read, count), count);
                     if let Some(leaving) = &mut leaving {
                         leaving.hears(Instant::now());
                     }
@@ -165,23 +167,13 @@ impl Connection {
         Ok(())
     }
 
-    /// The memory that must have room before more is read: of one who sends much, while the process nears its limit.
-    fn waits_for_room(&self) -> Option<Arc<Room>> {
-        let much = self.session.missing(self.input.len()).max(self.read) >= *READ.end();
-        let room = much.then(|| self.session.runtime().room())?;
-        (!room.is_there()).then(|| room.clone())
-    }
-
-    /// An empty buffer is given back, so that a silent connection holds little.
-    fn make_room(&mut self) {
-        let missing = self.session.missing(self.input.len()).min(READ_AHEAD);
-        if self.input.capacity() - self.input.len() < self.read.max(missing) / 2 + 1 {
-            if self.input.is_empty() {
-                self.input = BytesMut::with_capacity(self.read.max(missing));
-            } else {
-                self.input.reserve(self.read.max(missing));
-            }
+    /// What must be waited for before a read, if much is `wanted`: the bytes that the last one brought.
+    fn throttle(&self, wanted: usize) -> Option<(Arc<Throttle>, usize)> {
+        if wanted < *READ.end() {
+            return None;
         }
+        let throttle = self.session.runtime().throttle();
+        throttle.is_on().then(|| (throttle.clone(), self.brought))
     }
 
     /// Closes so that the last replies arrive, in one segment with the end: a client that has read them can see that no
@@ -202,9 +194,23 @@ impl Connection {
     }
 }
 
-async fn read(first: Option<Arc<Room>>, reader: &mut OwnedReadHalf, input: &mut BytesMut) -> io::Result<usize> {
-    if let Some(room) = first {
-        room.wait(input.capacity() - input.len()).await;
+/// Reads about as much as is `wanted`, after what must be waited for. An empty buffer is given back first, so that a
+/// silent connection holds little.
+async fn read(
+    throttle: Option<(Arc<Throttle>, usize)>,
+    reader: &mut OwnedReadHalf,
+    input: &mut BytesMut,
+    wanted: usize,
+) -> io::Result<usize> {
+    if let Some((throttle, bytes)) = throttle {
+        throttle.wait(bytes).await;
+    }
+    if input.capacity() - input.len() < wanted / 2 + 1 {
+        if input.is_empty() {
+            *input = BytesMut::with_capacity(wanted);
+        } else {
+            input.reserve(wanted);
+        }
     }
     reader.read_buf(input).await
 }

@@ -8,8 +8,8 @@
 const CUT_ABOVE: u64 = 85;
 /// Percent of the limit below which they get room back.
 const GIVE_BELOW: u64 = 80;
-/// Percent of the limit above which no more is taken from who sends much.
-const STOP_ABOVE: u64 = 92;
+/// Percent of the limit above which those who send much are slowed.
+const SLOW_ABOVE: u64 = 92;
 /// The budget is cut again when the process has grown by one in so many parts of its limit.
 const STEPS: u64 = 256;
 /// One in so many parts of the configured budget stays, whatever else the process has memory for.
@@ -36,14 +36,20 @@ impl Headroom {
         self.limit
     }
 
+    /// Whether the process grew by so much, in bytes, that the budget may be cut again.
+    pub fn is_growth(&self, bytes: u64) -> bool {
+        bytes >= self.limit / STEPS
+    }
+
     /// Whether a process with `resident` has so much that entries would have to give way.
     pub fn is_short(&self, resident: u64) -> bool {
         resident > self.limit / 100 * CUT_ABOVE
     }
 
-    /// Whether a process with `resident` is so near its limit that it must not grow before entries have given way.
+    /// Whether a process with `resident` may pass its limit before entries have given way, unless those who send much
+    /// are slowed.
     pub fn is_near_limit(&self, resident: u64) -> bool {
-        resident > self.limit / 100 * STOP_ABOVE
+        resident > self.limit / 100 * SLOW_ABOVE
     }
 
     /// The budget, now that the process has `resident` and entries are accounted with `accounted`. To be asked often:
@@ -101,6 +107,14 @@ mod tests {
         assert_eq!(headroom.look(790, 605), 615);
         assert_eq!(headroom.look(790, 300), 615);
         assert_eq!(headroom.look(300, 300), MAX);
+    }
+
+    #[test]
+    fn short_of_memory_before_it_is_near_its_limit() {
+        let headroom = Headroom::new(LIMIT, MAX);
+        let at = |resident| (headroom.is_short(resident), headroom.is_near_limit(resident));
+        assert_eq!([850, 851, 920, 921].map(at), [(false, false), (true, false), (true, false), (true, true)]);
+        assert_eq!([2, 3].map(|bytes| headroom.is_growth(bytes)), [false, true]);
     }
 
     /// A process whose entries leave nothing behind when they go: the pages that they were in stay.

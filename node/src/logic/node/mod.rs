@@ -574,8 +574,12 @@ impl Node {
 
     /// As [`Node::book`], but not what would pass the budget: then by how much.
     fn book_within_budget(&self, delta: i64) -> Result<(), u64> {
+        if delta <= 0 {
+            self.book(delta);
+            return Ok(());
+        }
         let budget = i64::try_from(self.budget()).unwrap_or(i64::MAX);
-        let fits = |bytes: i64| (delta <= 0 || bytes + delta <= budget).then_some(bytes + delta);
+        let fits = |bytes: i64| (bytes + delta <= budget).then_some(bytes + delta);
         let booked = self.counters.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         booked.map(drop).map_err(|bytes| (bytes + delta - budget) as u64)
     }

@@ -454,7 +454,7 @@ impl Node {
             self.evict(replica, over.min(added + WRITE_FREES), random);
         }
         while let Err(over) = self.book_within_budget(delta(replica)) {
-            if self.evict(replica, over, random) == 0 {
+            if self.evict(replica, over.min(added), random) == 0 {
                 self.book(delta(replica));
                 break;
             }

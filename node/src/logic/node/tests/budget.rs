@@ -1,7 +1,5 @@
 //! Entries give way when their budget is cut.
 
-use std::thread;
-
 use super::*;
 
 const VALUE: usize = 1000;
@@ -68,28 +66,4 @@ fn a_copy_whose_budget_was_cut_has_its_primary_make_room() {
     }
     assert!(net.nodes[1].0.bytes() <= budget, "{}", net.nodes[1].0.bytes());
     assert!(net.nodes[0].0.bytes() > 0);
-}
-
-#[test]
-fn writes_of_several_threads_do_not_pass_the_budget_together() {
-    let mut net = Net::new(1, MemberQuorum::Fixed(1));
-    (0..PARTITIONS).map(Partition).for_each(|partition| fill(&mut net, partition, 20));
-    let (node, clock) = (&net.nodes[0].0, net.clock);
-    let budget = node.bytes();
-    node.set_budget(budget);
-    let write = |thread: u16| {
-        let mut most = 0;
-        for number in 0..20_000_u32 {
-            let partition = Partition((thread + 2 * (number % 4) as u16) % PARTITIONS);
-            let value = vec![b'v'; VALUE + number as usize % 700];
-            let words = [Bytes::from_static(b"SET"), Bytes::from((number % 64).to_string()), Bytes::from(value)];
-            let ticket = Ticket { connection: u64::from(thread), request: 0, part: 0 };
-            node.submit(ticket, partition, &words, clock, u64::from(number), &mut Effects::default());
-            most = most.max(node.bytes());
-        }
-        most
-    };
-    let most =
-        thread::scope(|scope| [0, 1].map(|thread| scope.spawn(move || write(thread))).map(|t| t.join().unwrap()));
-    assert!(most.iter().all(|most| *most <= budget), "{most:?} of {budget}");
 }
