@@ -122,7 +122,7 @@ pub struct Run {
     #[arg(long)]
     pub insecure: bool,
     /// Threads that serve connections, of clients and of other members [default: one for each core that the process may
-    /// use, but at most one for each 256Mi of max-memory]
+    /// use, at most one for each 256Mi of max-memory; none of their own on one core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
     /// What is logged, such as debug or `mizuya_node=debug`

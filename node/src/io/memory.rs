@@ -26,9 +26,9 @@ const LOOK_OFTEN: Duration = Duration::from_millis(5);
 const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
 /// How long threads may take to give back what is free before the budget is looked at.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(5);
-/// What all who send much may send while the process nears its limit: bytes in a pause, and how long that is. 64 MB/s.
+/// What all who send much may send while the process nears its limit: bytes in a pause, and how long that is. About 64 MB/s.
 const SLOWLY: (usize, Duration) = (256 << 10, Duration::from_millis(4));
-/// Between two lines in the log about entries that give way to the process's memory.
+/// Between two lines of one kind in the log about the process's memory.
 const MEMORY_EVERY: Duration = Duration::from_mins(10);
 /// The allocator's option `generic_collect`: its number, which its crate does not name, what it is at first, and what it
 /// may be at most. So many of its slower calls pass between two looks of a thread at every page that it holds.
@@ -48,7 +48,7 @@ pub struct Budget {
 }
 
 /// Slows those who send much while the process nears its limit: memory comes back only when whole pages are free, and
-/// while small entries are evicted for large ones these come faster than that.
+/// while small entries are evicted for large ones the large ones come faster than that.
 pub struct Throttle {
     is_on: watch::Sender<bool>,
     /// Bytes that were read and not waited for.
@@ -62,7 +62,7 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Whether who sends much must wait.
+    /// Whether those who send much must wait.
     pub fn is_on(&self) -> bool {
         *self.is_on.borrow()
     }
@@ -103,7 +103,8 @@ impl Watch {
         let short = self.headroom.is_short(resident);
         let grew = self.headroom.is_growth(resident.saturating_sub(self.kept));
         let due = now >= self.gave_back + GIVE_BACK_EVERY;
-        if short && (grew || due || self.headroom.is_near_limit(resident)) {
+        let creeps = resident > self.kept && self.headroom.is_near_limit(resident);
+        if short && (grew || due || creeps) {
             // Most is in the memory of the threads that serve connections. A busy one does it later.
             let _ = timeout(GIVE_BACK_TIMEOUT, threads.each(give_back)).await;
             give_back();

@@ -55,7 +55,7 @@ fn node(run: &Run) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     memory::look_through_rarely();
-    // All but connections, which have threads of their own where there are several.
+    // All but connections, which have threads of their own where there are several cores or `--threads` says so.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let end = runtime.block_on(async {
         let mut signals = Signals::listen()?;

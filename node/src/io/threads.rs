@@ -25,9 +25,9 @@ const BYTES_A_THREAD: u64 = 256 << 20;
 /// Between two looks at what other threads ask of one that is busy, in turns of its connections.
 const OTHERS_EVERY: u32 = 2;
 
-/// How many a node has whose entries may take `max_bytes`: one for each core that this process may use, at most one for
-/// each 256 MiB, and at least one. With more the process would pass its memory limit where the sizes of values shift.
-/// None where there is one core.
+/// How many threads a node has whose entries may take `max_bytes`. With several cores: one for each that this process may
+/// use, at most one for each 256 MiB, and at least one; with more the process would pass its memory limit where the sizes
+/// of values shift. With one core: 0.
 pub fn fitting(max_bytes: u64) -> usize {
     match thread::available_parallelism().map_or(1, NonZeroUsize::get) {
         1 => 0,

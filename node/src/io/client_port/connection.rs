@@ -78,7 +78,7 @@ struct Connection {
     input: BytesMut,
     /// How much to read next.
     read: usize,
-    /// How much the last read brought.
+    /// How much the last read brought, unless that was waited for.
     brought: usize,
     /// The client sends no more, or the node takes no more.
     ended: bool,
@@ -118,7 +118,7 @@ impl Connection {
             let wanted = self.read.max(self.session.missing(self.input.len()).min(READ_AHEAD));
             // Who leaves has little time for what is still to be read.
             let throttle = if leaving.is_none() && wants_input { self.throttle(wanted) } else { None };
-            let Self { reader, writer, session, input, .. } = &mut self;
+            let Self { reader, writer, session, input, brought, .. } = &mut self;
             let writes = session.output_waits() && (leaving.is_none() || late);
             tokio::select! {
                 biased;
@@ -129,7 +129,7 @@ impl Connection {
                         session.fill(ticket, reply);
                     }
                 }
-                count = read(throttle, reader, input, wanted), if wants_input => {
+                count = read(throttle, brought, reader, input, wanted), if wants_input => {
                     let count = count?;
                     session.was_read(count);
                     (self.ended, self.read, self.brought) = (count == 0, next_read(self.read, count), count);
@@ -167,13 +167,13 @@ impl Connection {
         Ok(())
     }
 
-    /// What must be waited for before a read, if much is `wanted`: the bytes that the last one brought.
-    fn throttle(&self, wanted: usize) -> Option<(Arc<Throttle>, usize)> {
-        if wanted < *READ.end() {
+    /// What must be waited for before a read, if the last one brought something and either is large.
+    fn throttle(&self, wanted: usize) -> Option<Arc<Throttle>> {
+        if self.brought == 0 || wanted.max(self.brought) < *READ.end() {
             return None;
         }
         let throttle = self.session.runtime().throttle();
-        throttle.is_on().then(|| (throttle.clone(), self.brought))
+        throttle.is_on().then(|| throttle.clone())
     }
 
     /// Closes so that the last replies arrive, in one segment with the end: a client that has read them can see that no
@@ -197,13 +197,16 @@ impl Connection {
 /// Reads about as much as is `wanted`, after what must be waited for. An empty buffer is given back first, so that a
 /// silent connection holds little.
 async fn read(
-    throttle: Option<(Arc<Throttle>, usize)>,
+    throttle: Option<Arc<Throttle>>,
+    brought: &mut usize,
     reader: &mut OwnedReadHalf,
     input: &mut BytesMut,
     wanted: usize,
 ) -> io::Result<usize> {
-    if let Some((throttle, bytes)) = throttle {
-        throttle.wait(bytes).await;
+    if let Some(throttle) = throttle {
+        throttle.wait(*brought).await;
+        // Once, also if nothing comes before something else happens.
+        *brought = 0;
     }
     if input.capacity() - input.len() < wanted / 2 + 1 {
         if input.is_empty() {

@@ -441,9 +441,9 @@ impl Node {
         }
     }
 
-    /// Commits changes of a command and removes entries for them if there is no room. Both are booked at once, and only if
-    /// they fit beside what other threads have booked meanwhile, so that accounted bytes do not pass the budget. Where
-    /// entries are far over it, [`Node::evict_excess`] does the rest: it takes from all partitions.
+    /// Commits changes of a command and removes entries for them if there is no room. Both are booked at once and, as
+    /// long as there is something to evict, only if they fit beside what other threads have booked: so accounted bytes
+    /// do not pass the budget. Where entries are far over it, [`Node::evict_excess`] does the rest, in all partitions.
     fn commit_in_budget(&self, replica: &mut Replica, changes: Changes<'_>, random: u64) -> u64 {
         let before = replica.store.bytes();
         let sequence = replica.commit(changes);
@@ -453,7 +453,9 @@ impl Node {
         if over > 0 {
             self.evict(replica, over.min(added + WRITE_FREES), random);
         }
+        let mut random = random;
         while let Err(over) = self.book_within_budget(delta(replica)) {
+            random = random.wrapping_add(1);
             if self.evict(replica, over.min(added), random) == 0 {
                 self.book(delta(replica));
                 break;
@@ -463,7 +465,7 @@ impl Node {
         sequence
     }
 
-    /// Removes entries of a primary so that `bytes` become free, or all; how many. For [`Node::counting`].
+    /// Removes entries of a primary so that `bytes` become free, or all; how many. The caller books what they had.
     fn evict(&self, replica: &mut Replica, bytes: u64, random: u64) -> usize {
         let evicted = replica.evict(bytes, self.config.eviction, random);
         self.counters.evictions.fetch_add(evicted as u64, Ordering::Relaxed);
