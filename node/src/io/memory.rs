@@ -26,7 +26,8 @@ const LOOK_OFTEN: Duration = Duration::from_millis(5);
 const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
 /// How long threads may take to give back what is free before the budget is looked at.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(5);
-/// What all who send much may send while the process nears its limit: bytes in a pause, and how long that is. About 64 MB/s.
+/// What all who send much may send while the process nears its limit: bytes in a pause, and how long that is. About
+/// 64 MB/s.
 const SLOWLY: (usize, Duration) = (256 << 10, Duration::from_millis(4));
 /// Between two lines of one kind in the log about the process's memory.
 const MEMORY_EVERY: Duration = Duration::from_mins(10);

@@ -1,6 +1,6 @@
-//! Threads that serve connections. Each connection stays on the one that it was given to, and each thread sleeps and wakes
-//! alone. Threads that take work from each other wake one another for what one of them could do: that costs more than the
-//! work itself where many connections have little to do.
+//! Threads that serve connections. Each connection stays on the one that it was given to, and each thread sleeps and
+//! wakes alone. Threads that take work from each other wake one another for what one of them could do: that costs
+//! more than the work itself where many connections have little to do.
 
 use std::{
     io,
@@ -25,9 +25,9 @@ const BYTES_A_THREAD: u64 = 256 << 20;
 /// Between two looks at what other threads ask of one that is busy, in turns of its connections.
 const OTHERS_EVERY: u32 = 2;
 
-/// How many threads a node has whose entries may take `max_bytes`. With several cores: one for each that this process may
-/// use, at most one for each 256 MiB, and at least one; with more the process would pass its memory limit where the sizes
-/// of values shift. With one core: 0.
+/// How many threads a node has whose entries may take `max_bytes`. With several cores: one for each that this process
+/// may use, at most one for each 256 MiB, and at least one; with more the process would pass its memory limit where the
+/// sizes of values shift. With one core: 0.
 pub fn fitting(max_bytes: u64) -> usize {
     match thread::available_parallelism().map_or(1, NonZeroUsize::get) {
         1 => 0,
