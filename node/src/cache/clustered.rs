@@ -11,13 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, future::join_all};
+use futures::{FutureExt, StreamExt, channel::mpsc, future::join_all};
 use mizuya_wire::settings::Settings;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{Cache, CacheError, Outcome, Stats};
 use crate::{
@@ -56,12 +53,12 @@ impl Clustered {
         let running =
             Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: Some(0) }, listeners)?;
         let runtime = running.runtime().clone();
-        let (sender, mut replies) = mpsc::unbounded_channel::<(Ticket, Reply)>();
+        let (sender, mut replies) = mpsc::unbounded::<(Ticket, Reply)>();
         let waiting = Waiting::default();
         let calls = waiting.clone();
         // It ends when the connection is closed and drops the sender.
         tokio::spawn(async move {
-            while let Some((ticket, reply)) = replies.recv().await {
+            while let Some((ticket, reply)) = replies.next().await {
                 if let Some(call) = calls.lock().remove(&ticket.request) {
                     let _ = call.send(reply);
                 }

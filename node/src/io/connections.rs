@@ -5,12 +5,13 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use futures::channel::mpsc::UnboundedSender;
 use parking_lot::RwLock;
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::logic::{node::Ticket, resp::Reply};
 
-/// Where a connection takes its replies. Unbounded, because a connection only has so many requests open.
+/// Where a connection takes its replies. Unbounded, because a connection only has so many requests open; takes memory
+/// for those that wait and none for more.
 pub type Replies = UnboundedSender<(Ticket, Reply)>;
 
 /// The open connections.
@@ -47,7 +48,7 @@ impl Connections {
         for (ticket, reply) in replies {
             if let Some(connection) = open.get(&ticket.connection) {
                 // A connection that is just closing has dropped its half; nobody waits for this reply.
-                let _ = connection.send((ticket, reply));
+                let _ = connection.unbounded_send((ticket, reply));
             }
         }
     }

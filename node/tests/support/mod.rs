@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::channel::mpsc;
 use mizuya_node::{
     io::{
         runtime::{Listeners, Running, Runtime, Start},
@@ -29,7 +30,6 @@ use mizuya_wire::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
-    sync::mpsc,
     time::{sleep, timeout},
 };
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -142,7 +142,7 @@ impl Member {
         let running =
             Runtime::start(Start { settings, zone: String::new(), owns_process: false, threads: Some(2) }, listeners)
                 .unwrap();
-        let (sender, replies) = mpsc::unbounded_channel();
+        let (sender, replies) = mpsc::unbounded();
         let connection = running.runtime().open_connection(sender);
         Self { running: Some(running), replies: replies.into(), connection, requests: AtomicU64::new(0) }
     }

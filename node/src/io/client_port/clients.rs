@@ -55,6 +55,10 @@ impl Client {
         }
     }
 
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     /// It sent this command.
     pub(super) fn used(&self, command: &'static table::Command, now: Millis) {
         self.last.store(now.0, Ordering::Relaxed);

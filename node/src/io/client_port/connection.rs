@@ -1,6 +1,8 @@
 //! One client's socket: bytes in, bytes out. What they mean is the session's.
 
 use std::{
+    cell::Cell,
+    future::poll_fn,
     io::{self, IoSlice},
     ops::RangeInclusive,
     pin::pin,
@@ -9,6 +11,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use futures::channel::mpsc;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +19,6 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::mpsc,
     task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
@@ -40,20 +42,67 @@ const LINGER: Duration = Duration::from_millis(250);
 const LINGER_BYTES: u64 = 1 << 20;
 
 /// Serves one client until either side ends.
-pub(super) async fn run(stream: TcpStream, runtime: Arc<Runtime>, clients: Arc<Clients>) {
-    let addresses = || Ok::<_, io::Error>((stream.peer_addr()?, stream.local_addr()?));
-    let Ok((peer, local)) = listener::prepare(&stream).and_then(|()| addresses()) else { return };
-    let (sender, replies) = mpsc::unbounded_channel();
-    let registered =
-        Registered { id: runtime.open_connection(sender), runtime: runtime.clone(), clients: clients.clone() };
-    let client = Arc::new(Client::new(registered.id, peer, local, runtime.clock().now));
-    clients.opened(client.clone());
-    let session = Session::new(runtime, clients, client);
-    let (reader, writer) = stream.into_split();
-    let connection =
-        Connection { reader, writer, session, input: BytesMut::new(), read: *READ.start(), brought: 0, ended: false };
-    if let Err(error) = connection.serve(replies).await {
-        tracing::debug!(%peer, %error, "a client's connection broke");
+pub(super) fn run(stream: TcpStream, runtime: Arc<Runtime>, clients: Arc<Clients>) -> impl Future<Output = ()> {
+    // It may have ended already. Opened outside of the future, which would keep the arguments besides.
+    let mut connection = Connection::open(stream, runtime, clients).ok();
+    async move {
+        let Some(connection) = &mut connection else { return };
+        let mut end = connection.serve().await;
+        if end.is_ok() {
+            end = Box::pin(connection.end()).await;
+        }
+        if let Err(error) = end {
+            let peer = connection.session.client().peer();
+            tracing::debug!(%peer, %error, "a client's connection broke");
+        }
+    }
+}
+
+thread_local! {
+    /// Room that the next connection of a thread reads into. It stays in the core's cache.
+    static SPARE: Cell<Option<Box<BytesMut>>> = const { Cell::new(None) };
+}
+
+/// What was read and not understood yet.
+#[derive(Default)]
+struct Input {
+    bytes: Option<Box<BytesMut>>,
+    /// Its room is larger than others need.
+    is_large: bool,
+}
+
+impl Input {
+    fn len(&self) -> usize {
+        self.bytes.as_ref().map_or(0, |bytes| bytes.len())
+    }
+
+    /// Takes from the front as many bytes as `takes` says.
+    fn take(&mut self, takes: impl FnOnce(&[u8]) -> usize) {
+        match &mut self.bytes {
+            Some(bytes) => bytes.advance(takes(bytes)),
+            None => drop(takes(&[])),
+        }
+        self.give_back();
+    }
+
+    /// Takes room for about so many bytes more.
+    fn with_room(&mut self, wanted: usize) -> &mut BytesMut {
+        let bytes = self.bytes.get_or_insert_with(|| SPARE.take().unwrap_or_default());
+        if bytes.capacity() - bytes.len() < wanted / 2 + 1 {
+            self.is_large |= !bytes.is_empty() || wanted > *READ.end();
+            bytes.reserve(wanted);
+        }
+        bytes
+    }
+
+    /// Gives the room back, if nothing is in it.
+    fn give_back(&mut self) {
+        if self.bytes.as_ref().is_some_and(|bytes| bytes.is_empty()) {
+            let bytes = self.bytes.take();
+            if !std::mem::take(&mut self.is_large) {
+                SPARE.set(bytes);
+            }
+        }
     }
 }
 
@@ -71,11 +120,15 @@ impl Drop for Registered {
     }
 }
 
+/// A silent one takes little (`client_port: connections_that_are_silent_take_little`): what is rare is boxed.
 struct Connection {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     session: Session,
-    input: BytesMut,
+    /// Replies that come later.
+    replies: mpsc::UnboundedReceiver<Late>,
+    _registered: Registered,
+    input: Input,
     /// How much to read next.
     read: usize,
     /// How much the last read brought, unless that was waited for.
@@ -85,12 +138,35 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(mut self, mut replies: mpsc::UnboundedReceiver<Late>) -> io::Result<()> {
+    fn open(stream: TcpStream, runtime: Arc<Runtime>, clients: Arc<Clients>) -> io::Result<Self> {
+        listener::prepare(&stream)?;
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        let (sender, replies) = mpsc::unbounded();
+        let registered =
+            Registered { id: runtime.open_connection(sender), runtime: runtime.clone(), clients: clients.clone() };
+        let client = Arc::new(Client::new(registered.id, peer, local, runtime.clock().now));
+        clients.opened(client.clone());
+        let (reader, writer) = stream.into_split();
+        Ok(Self {
+            reader,
+            writer,
+            session: Session::new(runtime, clients, client),
+            replies,
+            _registered: registered,
+            input: Input::default(),
+            read: *READ.start(),
+            brought: 0,
+            ended: false,
+        })
+    }
+
+    /// Returns when everything was answered and no more is taken.
+    async fn serve(&mut self) -> io::Result<()> {
         let closing = self.session.runtime().closing();
         let mut closed = pin!(closing.cancelled());
-        let mut leaving: Option<Leaving> = None;
+        let mut leaving: Option<Box<Leaving>> = None;
         loop {
-            self.session.process(&mut self.input);
+            self.input.take(|bytes| self.session.process(bytes));
             if leaving.is_none() && !self.session.runtime().is_closing() {
                 let full = !self.session.takes_commands();
                 if self.session.output_waits() {
@@ -106,24 +182,24 @@ impl Connection {
             }
             let served = self.session.is_served();
             if served && (self.session.is_over() || self.ended) {
-                return self.end().await;
+                return Ok(());
             }
             if leaving.is_none() && self.session.runtime().is_closing() {
-                leaving = Some(Leaving::new(Instant::now(), !served || self.session.output_waits()));
+                leaving = Some(Box::new(Leaving::new(Instant::now(), !served || self.session.output_waits())));
             }
             let late = leaving.as_ref().is_some_and(|leaving| leaving.is_late(Instant::now()));
-            let torn = !self.input.is_empty();
+            let torn = self.input.len() > 0;
             let next = leaving.as_ref().map(|leaving| if served { leaving.end(torn) } else { leaving.deadline() });
             let wants_input = !self.ended && !late && self.session.wants_input();
             let wanted = self.read.max(self.session.missing(self.input.len()).min(READ_AHEAD));
             // Who leaves has little time for what is still to be read.
             let throttle = if leaving.is_none() && wants_input { self.throttle(wanted) } else { None };
-            let Self { reader, writer, session, input, brought, .. } = &mut self;
+            let Self { reader, writer, session, replies, input, brought, .. } = &mut *self;
             let writes = session.output_waits() && (leaving.is_none() || late);
             tokio::select! {
                 biased;
                 written = writer.write_buf(session.output()), if writes => session.wrote(written?)?,
-                Some((ticket, reply)) = replies.recv(), if !served => {
+                Ok((ticket, reply)) = replies.recv(), if !served => {
                     session.fill(ticket, reply);
                     while let Ok((ticket, reply)) = replies.try_recv() {
                         session.fill(ticket, reply);
@@ -179,7 +255,7 @@ impl Connection {
     /// Closes so that the last replies arrive, in one segment with the end: a client that has read them can see that no
     /// more will come. What the client still sends is read, because a socket that is closed with unread bytes resets the
     /// connection, and the client may lose what it has not read yet.
-    async fn end(mut self) -> io::Result<()> {
+    async fn end(&mut self) -> io::Result<()> {
         if self.session.output_waits() {
             SockRef::from(self.writer.as_ref()).set_tcp_cork(true)?;
             while self.session.output_waits() {
@@ -194,34 +270,37 @@ impl Connection {
     }
 }
 
-/// Reads about as much as is `wanted`, after what must be waited for. An empty buffer is given back first, so that a
-/// silent connection holds little.
-async fn read(
+/// Reads about as much as is `wanted`, after what must be waited for. Room is taken to read, and given back when there is
+/// nothing to read or all was understood, so that a silent connection holds none.
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
+fn read<'a>(
     throttle: Option<Arc<Throttle>>,
-    brought: &mut usize,
-    reader: &mut OwnedReadHalf,
-    input: &mut BytesMut,
+    brought: &'a mut usize,
+    reader: &'a mut OwnedReadHalf,
+    input: &'a mut Input,
     wanted: usize,
-) -> io::Result<usize> {
-    if let Some(throttle) = throttle {
-        throttle.wait(*brought).await;
-        // Once, also if nothing comes before something else happens.
-        *brought = 0;
-    }
-    if input.capacity() - input.len() < wanted / 2 + 1 {
-        if input.is_empty() {
-            *input = BytesMut::with_capacity(wanted);
-        } else {
-            input.reserve(wanted);
+) -> impl Future<Output = io::Result<usize>> + 'a {
+    async move {
+        if let Some(throttle) = throttle {
+            Box::pin(throttle.wait(*brought)).await;
+            // Once, also if nothing comes before something else happens.
+            *brought = 0;
         }
+        poll_fn(|context| {
+            let read = pin!(reader.read_buf(input.with_room(wanted))).poll(context);
+            if read.is_pending() {
+                input.give_back();
+            }
+            read
+        })
+        .await
     }
-    reader.read_buf(input).await
 }
 
 /// Never without a time.
 async fn until(time: Option<Instant>) {
     match time {
-        Some(time) => sleep_until(time).await,
+        Some(time) => Box::pin(sleep_until(time)).await,
         None => std::future::pending().await,
     }
 }

@@ -1,6 +1,6 @@
 //! Replies that wait to be written to one client.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{collections::VecDeque, io::IoSlice, ops::RangeInclusive};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -8,8 +8,10 @@ use crate::logic::resp::Sink;
 
 /// A value of this size is not copied into the buffer but written from where it is.
 const SHARED_FROM: usize = 16 << 10;
-/// A buffer that grew beyond this is given back once it is empty.
-const KEEP: usize = 64 << 10;
+/// A buffer that needed more than this is given back once it is empty, so that a silent connection holds little.
+const KEEP: usize = 128;
+/// A buffer begins with room for as much as was written last, within these limits.
+const ROOM: RangeInclusive<usize> = KEEP..=(64 << 10);
 
 /// Bytes in the order in which they go out; long values are shared with the store.
 #[derive(Debug, Default)]
@@ -18,9 +20,18 @@ pub(super) struct Output {
     queue: VecDeque<Bytes>,
     queued: usize,
     tail: BytesMut,
+    /// Bytes that were written at once last.
+    last: usize,
 }
 
 impl Output {
+    /// Takes room for replies that are about to come, if there is none.
+    pub(super) fn make_room(&mut self) {
+        if self.tail.capacity() == 0 {
+            self.tail = BytesMut::with_capacity(self.last.clamp(*ROOM.start(), *ROOM.end()));
+        }
+    }
+
     /// Whether all bytes are in [`Buf::chunk`].
     pub(super) fn is_one_chunk(&self) -> bool {
         self.chunk().len() == self.remaining()
@@ -74,8 +85,11 @@ impl Buf for Output {
             self.queue.pop_front();
         }
         self.tail.advance(count);
-        if self.tail.is_empty() && self.tail.capacity() > KEEP {
-            self.tail = BytesMut::new();
+        if self.tail.is_empty() {
+            self.last = count;
+            if self.tail.capacity() > KEEP || count > KEEP || self.queue.capacity() > 0 {
+                (self.queue, self.tail) = Default::default();
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io, ops::Range, sync::Arc};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
@@ -189,11 +189,13 @@ impl Session {
             && self.slots.waiting_bytes() + self.output.remaining() < MAX_UNWRITTEN
     }
 
-    /// Takes the commands that are in the buffer, as far as limits allow.
-    pub(super) fn process(&mut self, input: &mut BytesMut) {
+    /// Takes the commands that were read, as far as limits allow. Returns how many bytes they were.
+    pub(super) fn process(&mut self, input: &[u8]) -> usize {
         if input.is_empty() && self.held.is_none() {
-            return self.client.buffered(0, self.output.remaining());
+            self.client.buffered(0, self.output.remaining());
+            return 0;
         }
+        self.output.make_room();
         let mut batch = self.runtime.batch();
         let (mut executed, mut last, mut taken) = (0, None, 0);
         if let Some(held) = self.held.take() {
@@ -224,13 +226,13 @@ impl Session {
                 }
             }
         }
-        input.advance(taken);
         if let Some(command) = last {
             self.client.used(command, batch.turn.clock().now);
             self.clients.count_commands(executed);
         }
-        self.client.buffered(input.len(), self.output.remaining());
+        self.client.buffered(input.len() - taken, self.output.remaining());
         self.runtime.carry_out(batch.effects);
+        taken
     }
 
     /// Finds the next commands in a buffer.

@@ -13,6 +13,9 @@ use crate::logic::{
     resp::{Protocol, Reply},
 };
 
+/// Room for so many requests, and for parts of as many partitions, is kept when all is answered.
+const KEEP: usize = 4;
+
 /// A request that is not answered yet, or waits for earlier ones to be.
 struct Slot {
     protocol: Protocol,
@@ -208,6 +211,9 @@ impl Slots {
             self.waiting -= reply.size_hint();
             self.queue.pop_front();
             self.first += 1;
+        }
+        if self.queue.is_empty() && self.queue.capacity().max(self.busy.capacity()) > KEEP {
+            (self.queue, self.busy) = Default::default();
         }
     }
 
