@@ -3,6 +3,7 @@
 //! Locks inside, always taken in this order: control, requests that wait for one partition, that partition, forwards,
 //! the way of one partition's forwards, one set of mirrors, one outbox, what is to be freed.
 
+mod account;
 mod control;
 mod forwards;
 mod headroom;
@@ -22,7 +23,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{self, AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -33,8 +34,8 @@ use mizuya_wire::settings::{Eviction, Restore, Timing};
 use parking_lot::{Mutex, RwLock};
 
 use self::{
-    control::Control, forwards::Forwards, mirrors::Mirrors, outbox::Outbox, pacing::Pace, requests::Moment,
-    waiting::Queues,
+    account::Account, control::Control, forwards::Forwards, mirrors::Mirrors, outbox::Outbox, pacing::Pace,
+    requests::Moment, waiting::Queues,
 };
 pub use self::{
     headroom::Headroom,
@@ -227,7 +228,6 @@ struct Counters {
     restored_partitions: AtomicU64,
     restored_lossy: AtomicU64,
     rejected_callers: AtomicU64,
-    bytes: AtomicI64,
 }
 
 /// A node.
@@ -249,8 +249,8 @@ pub struct Node {
     lease_until: AtomicU64,
     counters: Counters,
     discarded: Mutex<Vec<Discarded>>,
-    /// What entries may take now, at most what is configured.
-    budget: AtomicU64,
+    /// Of the entries, whose budget is at most what is configured.
+    account: Account,
     /// Where the next sweep for expired entries starts.
     sweep: AtomicU64,
     /// A snapshot is on the volume.
@@ -277,7 +277,7 @@ impl Node {
             lease_until: AtomicU64::new(0),
             counters: Counters::default(),
             discarded: Mutex::default(),
-            budget: AtomicU64::new(config.max_bytes),
+            account: Account::new(config.max_bytes),
             sweep: AtomicU64::new(0),
             stored: AtomicBool::new(false),
             config,
@@ -561,27 +561,8 @@ impl Node {
         let before = replica.store.bytes();
         let result = change(replica);
         self.keep_discarded(replica);
-        self.book(replica.store.bytes() as i64 - before as i64);
+        self.account.book(replica.store.bytes() as i64 - before as i64);
         result
-    }
-
-    /// Entries were added or freed: bytes.
-    fn book(&self, delta: i64) {
-        if delta != 0 {
-            self.counters.bytes.fetch_add(delta, Ordering::Relaxed);
-        }
-    }
-
-    /// As [`Node::book`], but not what would pass the budget: then by how much.
-    fn book_within_budget(&self, delta: i64) -> Result<(), u64> {
-        if delta <= 0 {
-            self.book(delta);
-            return Ok(());
-        }
-        let budget = i64::try_from(self.budget()).unwrap_or(i64::MAX);
-        let fits = |bytes: i64| (bytes + delta <= budget).then_some(bytes + delta);
-        let booked = self.counters.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        booked.map(drop).map_err(|bytes| (bytes + delta - budget) as u64)
     }
 
     /// What a partition threw away whole is freed later.
@@ -594,21 +575,21 @@ impl Node {
 
     /// Accounted bytes of all entries held here.
     pub fn bytes(&self) -> u64 {
-        self.counters.bytes.load(Ordering::Relaxed).max(0) as u64
+        self.account.bytes()
     }
 
     /// What entries may take now, in bytes.
     pub fn budget(&self) -> u64 {
-        self.budget.load(Ordering::Relaxed)
+        self.account.budget()
     }
 
     /// Entries may take so many bytes from now on, at most what is configured. What is too much goes little by little.
     pub fn set_budget(&self, bytes: u64) {
-        self.budget.store(bytes.min(self.config.max_bytes), Ordering::Relaxed);
+        self.account.set_budget(bytes.min(self.config.max_bytes));
     }
 
     fn over_budget(&self) -> bool {
-        self.bytes() > self.budget()
+        self.account.excess() > 0
     }
 
     /// Time passes. To be called every 20 ms or so.

@@ -441,25 +441,20 @@ impl Node {
         }
     }
 
-    /// Commits changes of a command and removes entries for them if there is no room. Both are booked at once and, as
-    /// long as there is something to evict, only if they fit beside what other threads have booked: so accounted bytes
-    /// do not pass the budget. Where entries are far over it, [`Node::evict_excess`] does the rest, in all partitions.
-    fn commit_in_budget(&self, replica: &mut Replica, changes: Changes<'_>, random: u64) -> u64 {
+    /// Commits changes of a command. What they add is booked only if it fits beside what other threads have booked, after
+    /// entries of the partition have made room, and a little more if entries are far over the budget: there
+    /// [`Node::evict_excess`] does the rest, in all partitions. Where nothing is left to evict the budget is passed.
+    fn commit_in_budget(&self, replica: &mut Replica, changes: Changes<'_>, mut random: u64) -> u64 {
         let before = replica.store.bytes();
         let sequence = replica.commit(changes);
         let delta = |replica: &Replica| replica.store.bytes() as i64 - before as i64;
-        let added = delta(replica).max(0) as u64;
-        let over = (self.bytes() + added).saturating_sub(self.budget());
-        if over > 0 {
-            self.evict(replica, over.min(added + WRITE_FREES), random);
-        }
-        let mut random = random;
-        while let Err(over) = self.book_within_budget(delta(replica)) {
-            random = random.wrapping_add(1);
-            if self.evict(replica, over.min(added), random) == 0 {
-                self.book(delta(replica));
+        let most = delta(replica).max(0) as u64 + WRITE_FREES;
+        while let Err(over) = self.account.book_within(delta(replica)) {
+            if self.evict(replica, over.min(most), random) == 0 {
+                self.account.book(delta(replica));
                 break;
             }
+            random = random.wrapping_add(1);
         }
         self.keep_discarded(replica);
         sequence
@@ -475,10 +470,10 @@ impl Node {
     /// Brings entries back into their budget when it was cut: a little from each partition and in each tick (rule W4).
     pub(super) fn evict_excess(&self, clock: Clock, random: u64, effects: &mut Effects) {
         let (first, mut evicted) = ((random % self.replicas.len() as u64) as usize, 0);
-        let share = self.bytes().saturating_sub(self.budget()) / self.replicas.len() as u64;
+        let share = self.account.excess() / self.replicas.len() as u64;
         let share = share.clamp(TICK_FREES.0, TICK_FREES.1);
         for number in first..first + self.replicas.len() {
-            let over = self.bytes().saturating_sub(self.budget());
+            let over = self.account.excess();
             if over == 0 || evicted >= TICK_EVICTS {
                 return;
             }
