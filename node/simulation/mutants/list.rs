@@ -128,7 +128,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "nothing_is_evicted",
-        "node/mod.rs",
+        "node/account.rs",
         ("self.budget.load(Ordering::Relaxed)", "self.budget.load(Ordering::Relaxed) * 1000"),
         within_limits::NAME,
     ),
@@ -336,12 +336,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_old_value_returns::NAME,
     ),
     mutant(
-        "mirror_of_an_answer_from_before_a_write",
-        "node/mirrors.rs",
-        ("if number < watched.last {", "if number == 0 {"),
-        no_old_value_returns::NAME,
-    ),
-    mutant(
         "mirror_lives_too_long",
         "node/mirrors.rs",
         ("self.config.lasts.min(", "(self.config.lasts * 4).max("),
@@ -367,6 +361,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
 /// Wrong versions that no history of the default run tells from the right one, and why, as far as is known. Only
 /// played when `ONLY` names them.
 pub(crate) const NOT_TOLD_APART: &[(Mutant, &str)] = &[
+    (
+        mutant(
+            "mirror_of_an_answer_from_before_a_write",
+            "node/mirrors.rs",
+            ("if number < watched.last {", "if number == 0 {"),
+            no_old_value_returns::NAME,
+        ),
+        "second line: the primary ends mirrors of what a write changes, before it answers the write",
+    ),
     (
         mutant(
             "mark_before_everything_is_confirmed",

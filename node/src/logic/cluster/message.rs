@@ -338,6 +338,13 @@ pub enum Message {
         /// Outcome.
         outcome: Forwarded,
     },
+    /// The value of a key, or of every key, was changed here: whoever mirrors it should do so no longer (rule C4).
+    MirrorsEnd {
+        /// Of which partition.
+        partition: Partition,
+        /// Which key; none: all.
+        key: Option<Bytes>,
+    },
 }
 
 impl Message {
@@ -356,6 +363,7 @@ impl Message {
             Self::Digests(digests) => digests.ranges.len() * 20,
             Self::Forward(forward) => forward.words.iter().map(|word| 4 + word.len()).sum(),
             Self::Forwarded { outcome: Forwarded::Reply { bytes, .. }, .. } => bytes.len(),
+            Self::MirrorsEnd { key: Some(key), .. } => key.len(),
             Self::Propose(table) | Self::InForce { table, .. } => table.partitions.len() * 24,
             _ => 0,
         };

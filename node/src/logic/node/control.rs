@@ -361,7 +361,8 @@ impl Node {
             | Message::Digests(_)
             | Message::Confirm(_)
             | Message::Forward(_)
-            | Message::Forwarded { .. } => {}
+            | Message::Forwarded { .. }
+            | Message::MirrorsEnd { .. } => {}
         }
     }
 

@@ -52,6 +52,11 @@ pub(super) struct Owner {
 }
 
 impl Forwards {
+    /// Number of the latest one, among all that were sent.
+    pub(super) fn last_number(&self) -> u64 {
+        self.next.wrapping_sub(self.first)
+    }
+
     pub(super) fn count(&self) -> usize {
         self.open.len()
     }
@@ -96,7 +101,7 @@ impl Node {
         };
         waiting.request.third |= via != primary;
         let id = forwards.next.wrapping_add(1);
-        let number = id.wrapping_sub(forwards.first);
+        let number = forwards.last_number() + 1;
         let read = self.mirrors.passes(&waiting.request, number, since, now);
         let Request { partition, words, hot, .. } = &waiting.request;
         let mirrors = *hot && via == primary;

@@ -7,6 +7,10 @@
 //! only becomes a mirror while nothing with a higher number has passed or was answered for its key: whoever asks one member
 //! sees its own writes, and never something older than it saw there before.
 //!
+//! A primary remembers for a moment whom it has allowed mirrors of which key, and tells them when a command changes it. So
+//! most mirrors of an old value end as soon as a message gets there. That is best effort, and nothing rests on it: what it
+//! does not reach ends with its time.
+//!
 //! A mirror is of one epoch of its partition; under another it is not used. With a read quorum above 1 there are none.
 //!
 //! Keys are watched in sets of a fixed size, each key with its reads of the last two windows; the coldest makes room. Seen
@@ -21,9 +25,9 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Ask, Millis, Node, Partition, Replica, Reply, Routing, requests::Request};
+use super::{Ask, Effects, MemberName, Millis, Node, Origin, Partition, Replica, Reply, Routing, requests::Request};
 use crate::logic::{
-    cluster::table::PartitionEpoch,
+    cluster::{message::Message, table::PartitionEpoch},
     commands::{Access, table},
     resp::Straight,
     store::mix,
@@ -39,6 +43,8 @@ const WINDOW: u64 = 100;
 const MAX_VALUE: usize = 64 << 10;
 /// Bytes of all mirrors.
 const MAX_BYTES: usize = 4 << 20;
+/// Mirrors of one partition that its primary remembers.
+const MOST_GIVEN: usize = 64;
 /// Counted for a mirror beside key and value.
 const OVERHEAD: usize = 128;
 
@@ -78,8 +84,17 @@ pub(super) struct Mirrors {
     sets: Box<[Mutex<Set>]>,
     /// By partition: what was read before this number is void, because all keys were removed.
     cleared: Box<[AtomicU64]>,
+    /// By partition: who may have mirrors of its keys, as far as this member is its primary.
+    given: Box<[Mutex<Vec<Given>>]>,
     bytes: AtomicUsize,
     hits: AtomicU64,
+}
+
+/// A mirror that another member may have.
+struct Given {
+    hash: u64,
+    to: MemberName,
+    until: Millis,
 }
 
 #[derive(Default)]
@@ -162,6 +177,7 @@ impl Mirrors {
             config,
             sets: (0..if on { SETS } else { 0 }).map(|_| Mutex::default()).collect(),
             cleared: (0..if on { partitions } else { 0 }).map(|_| AtomicU64::new(0)).collect(),
+            given: (0..if on { partitions } else { 0 }).map(|_| Mutex::default()).collect(),
             bytes: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
         }
@@ -203,12 +219,24 @@ impl Mirrors {
         }
         let mut keys = command.keys_in(&request.words).peekable();
         if keys.peek().is_none() && command.access == Access::Write {
-            self.cleared[request.partition.index()].fetch_max(number, Ordering::AcqRel);
+            self.clear(request.partition, number);
         }
         for key in keys {
             self.learn(key, number, None);
         }
         None
+    }
+
+    /// All mirrors of a partition end that were read before this number.
+    fn clear(&self, partition: Partition, number: u64) {
+        self.cleared[partition.index()].fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// The mirror of a key ends.
+    fn end(&self, key: &[u8]) {
+        let hash = hash(key);
+        let mut set = self.set(hash).lock();
+        self.freed(set.find(hash).and_then(|watched| watched.mirror.take()));
     }
 
     /// A read was answered. With a mirror's value and time, if the primary gave it one and nothing speaks against it.
@@ -245,6 +273,32 @@ impl Mirrors {
                 self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Another member may mirror a key of this one until then.
+    fn gives(&self, partition: Partition, key: &[u8], to: &MemberName, until: Millis) {
+        let mut given = self.given[partition.index()].lock();
+        let hash = hash(key);
+        given.retain(|given| given.hash != hash || given.to != *to);
+        if given.len() == MOST_GIVEN {
+            // The oldest one ends with its time.
+            given.remove(0);
+        }
+        given.push(Given { hash, to: to.clone(), until });
+    }
+
+    /// Who may have mirrors of a key, or of any, at this moment; from now on nobody.
+    fn taken_back(&self, partition: Partition, key: Option<&[u8]>, now: Millis) -> Vec<MemberName> {
+        let mut given = self.given[partition.index()].lock();
+        if given.is_empty() {
+            return Vec::new();
+        }
+        given.retain(|given| now < given.until);
+        let hash = key.map(hash);
+        let mut to: Vec<_> = given.extract_if(.., |given| hash.is_none_or(|hash| given.hash == hash)).collect();
+        to.sort_by(|one, other| one.to.cmp(&other.to));
+        to.dedup_by(|one, other| one.to == other.to);
+        to.into_iter().map(|given| given.to).collect()
     }
 
     fn freed(&self, mirror: Option<Mirror>) {
@@ -289,14 +343,49 @@ impl Node {
     }
 
     /// Milliseconds for which whoever asked may mirror an answer; 0: not at all. To be asked before the partition changes.
-    pub(super) fn may_be_mirrored(&self, replica: &Replica, ask: Ask<'_>, now: Millis) -> u64 {
-        let [_, key] = ask.words else { return 0 };
-        if !ask.command.is_get() || !replica.answers_reads_at_once() {
+    pub(super) fn may_be_mirrored(&self, replica: &Replica, ask: Ask<'_>, origin: &Origin, now: Millis) -> u64 {
+        let ([_, key], Origin::Peer { name, .. }) = (ask.words, origin) else { return 0 };
+        if !self.mirrors.is_on() || !ask.command.is_get() || !replica.answers_reads_at_once() {
             return 0;
         }
         let Some(entry) = replica.store.peek(&self.default_map, *key, now) else { return 0 };
         let left = entry.expires().map_or(u64::MAX, |at| at.since(now));
-        left.min(self.config.mirroring.lasts.as_millis() as u64)
+        let millis = left.min(self.config.mirroring.lasts.as_millis() as u64);
+        self.mirrors.gives(ask.partition, key, name, now + Duration::from_millis(millis));
+        millis
+    }
+
+    /// A command has changed what is here: tells whoever may mirror it.
+    pub(super) fn end_mirrors(
+        &self,
+        Ask { command, partition, words, .. }: Ask<'_>,
+        now: Millis,
+        effects: &mut Effects,
+    ) {
+        if !self.mirrors.is_on() {
+            return;
+        }
+        let mut keys: Vec<_> = command.keys_in(words).map(|key| Some(*key)).collect();
+        if keys.is_empty() {
+            keys.push(None);
+        }
+        for changed in keys {
+            for to in self.mirrors.taken_back(partition, changed, now) {
+                let key = changed.map(Bytes::copy_from_slice);
+                self.send(&to, Message::MirrorsEnd { partition, key }, effects);
+            }
+        }
+    }
+
+    /// A primary says that a key has changed, or all have.
+    pub(super) fn mirrors_end(&self, partition: Partition, key: Option<&[u8]>) {
+        if !self.mirrors.is_on() || partition.index() >= self.replicas.len() {
+            return;
+        }
+        match key {
+            Some(key) => self.mirrors.end(key),
+            None => self.mirrors.clear(partition, self.forwards.lock().last_number()),
+        }
     }
 
     /// A read that was passed on is answered, with the milliseconds for which it may be mirrored.
@@ -362,6 +451,30 @@ mod tests {
         mirrors.tick(NOW + Duration::from_millis(100));
         assert_eq!(mirrors.bytes.load(Ordering::Relaxed), 0);
         assert!(fill(&mirrors, b"again", &value, 2));
+    }
+
+    #[test]
+    fn a_primary_remembers_some_mirrors_until_they_end_by_themselves() {
+        let (mirrors, at) = (mirrors(), Partition(0));
+        let name = |number: u64| MemberName::from(format!("member-{}", number % 3).as_str());
+        let key = |number: u64| number.to_be_bytes();
+        let all = 2 * MOST_GIVEN as u64;
+        for number in 0..all {
+            let until = NOW + Duration::from_millis(number);
+            mirrors.gives(at, &key(number), &name(number), until);
+            mirrors.gives(at, &key(number), &name(number), until);
+        }
+        assert_eq!(mirrors.given[0].lock().len(), MOST_GIVEN);
+        let told = |number: u64, now| mirrors.taken_back(at, Some(&key(number)), now);
+        assert_eq!(told(0, NOW), [], "the oldest ones are forgotten");
+        assert_eq!(told(all - 1, NOW), [name(all - 1)]);
+        assert_eq!(told(all - 1, NOW), [], "once");
+        mirrors.gives(at, &key(all), &name(0), NOW + Duration::from_millis(all));
+        mirrors.gives(at, &key(all), &name(1), NOW + Duration::from_millis(all));
+        assert_eq!(told(all, NOW), [name(0), name(1)]);
+        let late = NOW + Duration::from_millis(all - 3);
+        assert_eq!(mirrors.taken_back(at, None, late), [name(all - 2)], "the others have ended");
+        assert!(mirrors.given[0].lock().is_empty());
     }
 
     #[test]

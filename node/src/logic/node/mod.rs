@@ -515,6 +515,7 @@ impl Node {
             Message::Forwarded { id, outcome } => {
                 self.forward_answered(id, outcome, Moment { clock, random }, effects);
             }
+            Message::MirrorsEnd { partition, key } => self.mirrors_end(partition, key.as_deref()),
             control => self.receive_control(from, generation, control, clock, random, effects),
         }
     }

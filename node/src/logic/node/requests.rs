@@ -324,7 +324,7 @@ impl Node {
             });
         }
         let mirrors = matches!(origin, Origin::Peer { mirrors: true, .. });
-        let mirror = if mirrors { self.may_be_mirrored(&replica, ask, now) } else { 0 };
+        let mirror = if mirrors { self.may_be_mirrored(&replica, ask, origin, now) } else { 0 };
         let reply = self.run(&mut replica, origin, ask, moment, straight, effects);
         reply.map_or(Execution::Pending, |reply| Execution::Answered(reply, mirror))
     }
@@ -386,12 +386,12 @@ impl Node {
         &self,
         replica: &mut Replica,
         origin: &Origin,
-        Ask { command, words, spot, .. }: Ask<'_>,
+        ask: Ask<'_>,
         moment: Moment,
         straight: Option<Straight<'_>>,
         effects: &mut Effects,
     ) -> Option<Reply> {
-        let Moment { clock, random } = moment;
+        let (Moment { clock, random }, Ask { command, words, spot, .. }) = (moment, ask);
         let refusal = match command.access {
             Access::Write => replica.refuses_write(clock.now).or_else(|| self.too_large(words)),
             Access::Read => replica.refuses_read(),
@@ -418,6 +418,7 @@ impl Node {
             return reply;
         }
         let sequence = self.commit_in_budget(replica, done.changes, random);
+        self.end_mirrors(ask, clock.now, effects);
         self.wake_followers(replica, effects);
         replica.answer_write(origin, reply, sequence, clock.now)
     }

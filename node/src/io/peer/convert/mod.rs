@@ -72,6 +72,9 @@ pub fn to_wire(message: Message, now: Millis) -> wire::Message {
         Message::Confirm(confirm) => Kind::Confirm(records::confirm_out(&confirm)),
         Message::Forward(forward) => Kind::Forward(records::forward_out(forward)),
         Message::Forwarded { id, outcome } => Kind::Forwarded(records::forwarded_out(id, outcome)),
+        Message::MirrorsEnd { partition, key } => {
+            Kind::MirrorsEnd(wire::MirrorsEnd { partition: u32::from(partition.0), key })
+        }
     };
     wire::Message { kind: Some(kind) }
 }
@@ -120,6 +123,9 @@ pub fn from_wire(message: wire::Message, now: Millis) -> Result<Option<Message>,
             Some((id, outcome)) => Message::Forwarded { id, outcome },
             None => return Ok(None),
         },
+        Kind::MirrorsEnd(wire::MirrorsEnd { partition, key }) => {
+            Message::MirrorsEnd { partition: partition_in(partition)?, key }
+        }
     }))
 }
 

@@ -237,6 +237,7 @@ fn data() -> impl Strategy<Value = Message> {
             Message::Forward(Forward { id, epoch, hops, partition, words, mirrors })
         }),
         (any::<u64>(), outcome).prop_map(|(id, outcome)| Message::Forwarded { id, outcome }),
+        (partition(), option::of(bytes())).prop_map(|(partition, key)| Message::MirrorsEnd { partition, key }),
     ]
 }
 

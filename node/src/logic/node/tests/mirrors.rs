@@ -56,12 +56,48 @@ fn a_hot_key_is_answered_here_for_as_long_as_a_mirror_lives_from_its_forward_on(
     let (mut net, partition) = mirrored_after(60, &["SET", "key", "old"]);
     assert_eq!(net.mirrored(0, partition), Some(value("old")));
     net.send(2, partition, &["SET", "key", "new"]);
-    net.deliver();
     net.later(LIFE - 60 - 1);
-    assert_eq!(net.mirrored(0, partition), Some(value("old")), "another node's write is seen when the mirror ends");
+    assert_eq!(
+        net.mirrored(0, partition),
+        Some(value("old")),
+        "what the primary says of another's write is on its way"
+    );
     assert_eq!(net.nodes[0].0.mirror_hits(), 2);
     net.later(1);
+    assert_eq!(net.mirrored(0, partition), None);
+    net.deliver();
     assert_eq!(net.get(0, partition), value("new"));
+}
+
+#[test]
+fn the_primary_ends_mirrors_of_what_is_changed_through_another_node() {
+    let commands: [&[&str]; 6] = [
+        &["SET", "key", "new"],
+        &["APPEND", "key", "er"],
+        &["DEL", "other", "key"],
+        &["MSET", "other", "1", "key", "2"],
+        &["EXPIRE", "key", "100"],
+        &["FLUSHALL"],
+    ];
+    for words in commands {
+        for through in [1, 2] {
+            let (mut net, partition) = mirrored_after(0, &["SET", "key", "old"]);
+            assert_eq!(net.mirrored(0, partition), Some(value("old")), "{words:?}");
+            net.send(through, partition, words);
+            net.deliver();
+            let hits = net.nodes[0].0.mirror_hits();
+            assert_eq!(net.get(0, partition), net.get(2, partition), "{words:?} through {through}");
+            assert_eq!(net.nodes[0].0.mirror_hits(), hits, "{words:?} through {through}");
+        }
+    }
+}
+
+#[test]
+fn a_change_of_another_key_leaves_mirrors_as_they_are() {
+    let (net, partition) = mirrored_after(0, &["SET", "key", "old"]);
+    net.send(2, partition, &["SET", "other", "new"]);
+    net.deliver();
+    assert_eq!(net.mirrored(0, partition), Some(value("old")));
 }
 
 #[test]
