@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use mizuya_wire::settings::{Mode, Settings};
 
-use crate::io::runtime::StartError;
+use crate::io::start::StartError;
 
 /// What a call on a cache returns.
 pub type Outcome<'a, T> = BoxFuture<'a, Result<T, CacheError>>;

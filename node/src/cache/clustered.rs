@@ -20,8 +20,9 @@ use super::{Cache, CacheError, Outcome, Stats};
 use crate::{
     io::{
         own_address,
-        runtime::{Listeners, Running, Runtime, Start, StartError},
+        runtime::{Running, Runtime},
         shutdown,
+        start::{Listeners, Start, StartError},
     },
     logic::{keyspace::partition_of, node::Ticket, resp::Reply},
 };

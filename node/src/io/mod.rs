@@ -18,6 +18,7 @@ pub mod runtime;
 pub mod security;
 pub mod shutdown;
 pub mod snapshot;
+pub mod start;
 pub mod threads;
 pub mod volume;
 pub mod zone;

@@ -7,9 +7,10 @@ use mizuya_wire::settings::Settings;
 use super::{
     arguments::{self, Arguments, Command, Effective, Run},
     log, memory, own_address,
-    runtime::{Listeners, Running, Runtime, Start},
+    runtime::{Running, Runtime},
     security,
     shutdown::{self, End, Signals},
+    start::{Listeners, Start},
     zone,
 };
 

@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use mizuya_node::{
     io::{
         client_port,
-        runtime::{Listeners, Running, Runtime, Start},
+        runtime::{Running, Runtime},
+        start::{Listeners, Start},
     },
     logic::resp::{Protocol, Reply, inline},
 };

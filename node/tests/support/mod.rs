@@ -18,8 +18,9 @@ use bytes::Bytes;
 use futures::channel::mpsc;
 use mizuya_node::{
     io::{
-        runtime::{Listeners, Running, Runtime, Start},
+        runtime::{Running, Runtime},
         security,
+        start::{Listeners, Start},
     },
     logic::{keyspace::partition_of, node::Ticket, resp::Reply},
 };

@@ -18,6 +18,7 @@ pub(super) struct Figures {
     pub(super) rejected: (u64, u64),
     pub(super) resident: u64,
     pub(super) mirror_hits: u64,
+    pub(super) slowed: u64,
     pub(super) budget: u64,
     pub(super) volume: Volume,
 }
@@ -52,6 +53,7 @@ impl Figures {
             rejected: runtime.rejected(),
             resident: memory::resident(),
             mirror_hits: runtime.node().mirror_hits(),
+            slowed: runtime.throttle().waits(),
             budget: runtime.node().budget(),
             volume: Volume::of(runtime),
         }
@@ -100,6 +102,8 @@ fn node(registry: &mut Registry, figures: &Figures) {
     gauge(registry, "memory_budget_bytes", budget, figures.budget);
     gauge(registry, "connections", "Open client connections", figures.connections);
     gauge(registry, "process_resident_bytes", "Memory that the process holds", figures.resident);
+    let slowed = "Times that a client's bytes were read later because the process was near its memory limit";
+    counter(registry, "slowed_reads", slowed, figures.slowed);
     counter(registry, "hits", "Reads that found a value", totals.hits);
     counter(
         registry,
@@ -196,6 +200,7 @@ mod tests {
             rejected: (1, 4),
             resident: 8,
             mirror_hits: 3,
+            slowed: 2,
             budget: 3,
             volume: Volume { written: 6, ..Volume::default() },
         });
@@ -203,6 +208,7 @@ mod tests {
             "mizuya_keys 5",
             "mizuya_hits_total 9",
             "mizuya_mirror_hits_total 3",
+            "mizuya_slowed_reads_total 2",
             "mizuya_ready 1",
             "mizuya_epoch 7",
             "mizuya_primaries 3",

@@ -345,6 +345,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes of steps")]
     fn it_grows_and_shrinks_and_takes_what_is_accounted() {
         let mut table = Table::new();
         let hash =

@@ -292,6 +292,7 @@ fn scan(store: &mut Store, count: u64, how: Eviction) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes of steps")]
 fn what_was_used_lately_stays() {
     for how in [Eviction::Auto, Eviction::Lru, Eviction::Lfu] {
         let mut store = full();
@@ -305,6 +306,7 @@ fn what_was_used_lately_stays() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes of steps")]
 fn what_is_used_often_outlives_a_scan_unless_the_longest_unused_goes() {
     for (how, outlives) in [(Eviction::Auto, true), (Eviction::Lfu, true), (Eviction::Lru, false)] {
         let mut store = full();
@@ -316,6 +318,7 @@ fn what_is_used_often_outlives_a_scan_unless_the_longest_unused_goes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes of steps")]
 fn under_lru_the_latest_stay_however_often_others_were_used() {
     let mut store = full();
     uses(&mut store, (0..1000).cycle().take(8000));
@@ -326,6 +329,7 @@ fn under_lru_the_latest_stay_however_often_others_were_used() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes of steps")]
 fn what_comes_back_is_told_from_what_comes_once() {
     for (how, told) in [(Eviction::Lfu, true), (Eviction::Lru, false)] {
         let mut store = full();
