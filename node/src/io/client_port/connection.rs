@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use futures::channel::mpsc;
 use socket2::SockRef;
 use tokio::{
@@ -67,8 +67,10 @@ thread_local! {
 #[derive(Default)]
 struct Input {
     bytes: Option<Box<BytesMut>>,
-    /// Its room is larger than others need.
-    is_large: bool,
+    /// Its room may be larger than others need.
+    grew: bool,
+    /// It is the beginning of a command, in room of its own size.
+    rests: bool,
 }
 
 impl Input {
@@ -82,25 +84,45 @@ impl Input {
             Some(bytes) => bytes.advance(takes(bytes)),
             None => drop(takes(&[])),
         }
-        self.give_back();
+        if self.len() == 0 {
+            self.give_back();
+        }
     }
 
     /// Takes room for about so many bytes more.
     fn with_room(&mut self, wanted: usize) -> &mut BytesMut {
+        let rest = if std::mem::take(&mut self.rests) { self.bytes.take() } else { None };
         let bytes = self.bytes.get_or_insert_with(|| SPARE.take().unwrap_or_default());
+        if let Some(rest) = rest {
+            bytes.extend_from_slice(&rest);
+        }
         if bytes.capacity() - bytes.len() < wanted / 2 + 1 {
-            self.is_large |= !bytes.is_empty() || wanted > *READ.end();
+            self.grew |= !bytes.is_empty() || wanted > *READ.end();
             bytes.reserve(wanted);
         }
         bytes
     }
 
-    /// Gives the room back, if nothing is in it.
+    /// There is nothing to read: gives the room back, but for that of the bytes in it, unless they are many.
+    fn rest(&mut self) {
+        match self.len() {
+            0 => self.give_back(),
+            length if length < *READ.start() && !self.rests => {
+                let bytes = self.bytes.as_deref().map(|bytes| Box::new(BytesMut::from(&bytes[..])));
+                self.give_back();
+                (self.bytes, self.rests) = (bytes, true);
+            }
+            _ => {}
+        }
+    }
+
     fn give_back(&mut self) {
-        if self.bytes.as_ref().is_some_and(|bytes| bytes.is_empty()) {
-            let bytes = self.bytes.take();
-            if !std::mem::take(&mut self.is_large) {
-                SPARE.set(bytes);
+        let (bytes, grew) = (self.bytes.take(), std::mem::take(&mut self.grew));
+        self.rests = false;
+        if let Some(mut bytes) = bytes {
+            bytes.clear();
+            if !grew || !bytes.try_reclaim(2 * *READ.end()) {
+                SPARE.set(Some(bytes));
             }
         }
     }
@@ -120,7 +142,7 @@ impl Drop for Registered {
     }
 }
 
-/// A silent one takes little (`client_port: connections_that_are_silent_take_little`): what is rare is boxed.
+/// A silent one takes little (`footprint: a_silent_connection_takes_less_than_2_kib`): what is rare is boxed.
 struct Connection {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
@@ -287,9 +309,10 @@ fn read<'a>(
             *brought = 0;
         }
         poll_fn(|context| {
-            let read = pin!(reader.read_buf(input.with_room(wanted))).poll(context);
+            let mut room = input.with_room(wanted).limit(wanted);
+            let read = pin!(reader.read_buf(&mut room)).poll(context);
             if read.is_pending() {
-                input.give_back();
+                input.rest();
             }
             read
         })

@@ -32,6 +32,14 @@ impl Output {
         }
     }
 
+    /// Gives the room back, if nothing is in it and it may be large.
+    pub(super) fn give_back(&mut self) {
+        let may_be_large = self.tail.capacity().max(self.last) > KEEP || self.queue.capacity() > 0;
+        if may_be_large && !self.has_remaining() {
+            (self.queue, self.tail) = Default::default();
+        }
+    }
+
     /// Whether all bytes are in [`Buf::chunk`].
     pub(super) fn is_one_chunk(&self) -> bool {
         self.chunk().len() == self.remaining()
@@ -87,9 +95,7 @@ impl Buf for Output {
         self.tail.advance(count);
         if self.tail.is_empty() {
             self.last = count;
-            if self.tail.capacity() > KEEP || count > KEEP || self.queue.capacity() > 0 {
-                (self.queue, self.tail) = Default::default();
-            }
+            self.give_back();
         }
     }
 }

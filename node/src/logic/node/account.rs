@@ -41,8 +41,17 @@ impl Account {
         }
     }
 
+    /// Books what was added, once it fits. `free` frees about as much as it is told and says what was added less all that it
+    /// freed, or None if it can free no more: then the budget is passed.
+    pub(super) fn book_or_free(&self, mut delta: i64, mut free: impl FnMut(u64) -> Option<i64>) {
+        while let Err(over) = self.book_within(delta) {
+            let Some(left) = free(over) else { return self.book(delta) };
+            delta = left;
+        }
+    }
+
     /// As [`Account::book`], but not what would pass the budget: then by how much. What is freed is always booked.
-    pub(super) fn book_within(&self, delta: i64) -> Result<(), u64> {
+    fn book_within(&self, delta: i64) -> Result<(), u64> {
         if delta <= 0 {
             self.book(delta);
             return Ok(());

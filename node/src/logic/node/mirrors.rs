@@ -95,6 +95,8 @@ struct Given {
     hash: u64,
     to: MemberName,
     until: Millis,
+    /// It was told of a change and is not told again before then.
+    quiet: Millis,
 }
 
 #[derive(Default)]
@@ -232,13 +234,6 @@ impl Mirrors {
         self.cleared[partition.index()].fetch_max(number, Ordering::AcqRel);
     }
 
-    /// The mirror of a key ends.
-    fn end(&self, key: &[u8]) {
-        let hash = hash(key);
-        let mut set = self.set(hash).lock();
-        self.freed(set.find(hash).and_then(|watched| watched.mirror.take()));
-    }
-
     /// A read was answered. With a mirror's value and time, if the primary gave it one and nothing speaks against it.
     fn answered(&self, key: &[u8], sent: &Sent, given: Option<(&Bytes, u64)>) {
         let mirror = given.filter(|(value, _)| value.len() <= MAX_VALUE).map(|(value, millis)| Mirror {
@@ -279,26 +274,35 @@ impl Mirrors {
     fn gives(&self, partition: Partition, key: &[u8], to: &MemberName, until: Millis) {
         let mut given = self.given[partition.index()].lock();
         let hash = hash(key);
-        given.retain(|given| given.hash != hash || given.to != *to);
+        if let Some(known) = given.iter_mut().find(|given| given.hash == hash && given.to == *to) {
+            known.until = known.until.max(until);
+            return;
+        }
         if given.len() == MOST_GIVEN {
             // The oldest one ends with its time.
             given.remove(0);
         }
-        given.push(Given { hash, to: to.clone(), until });
+        given.push(Given { hash, to: to.clone(), until, quiet: Millis::default() });
     }
 
-    /// Who may have mirrors of a key, or of any, at this moment; from now on nobody.
+    /// Who may have mirrors of a key, or of any, at this moment, and is to be told that it has changed: once in the life of a
+    /// mirror, or a key that is written all the time would be mirrored no more.
     fn taken_back(&self, partition: Partition, key: Option<&[u8]>, now: Millis) -> Vec<MemberName> {
         let mut given = self.given[partition.index()].lock();
         if given.is_empty() {
             return Vec::new();
         }
-        given.retain(|given| now < given.until);
-        let hash = key.map(hash);
-        let mut to: Vec<_> = given.extract_if(.., |given| hash.is_none_or(|hash| given.hash == hash)).collect();
-        to.sort_by(|one, other| one.to.cmp(&other.to));
-        to.dedup_by(|one, other| one.to == other.to);
-        to.into_iter().map(|given| given.to).collect()
+        given.retain(|given| now < given.until.max(given.quiet));
+        let (hash, mut to) = (key.map(hash), Vec::new());
+        for given in given.iter_mut().filter(|given| hash.is_none_or(|hash| given.hash == hash)) {
+            if now < given.until && now >= given.quiet {
+                given.quiet = now + self.config.lasts;
+                to.push(given.to.clone());
+            }
+        }
+        to.sort();
+        to.dedup();
+        to
     }
 
     fn freed(&self, mirror: Option<Mirror>) {
@@ -342,13 +346,15 @@ impl Node {
         self.mirrors.read((partition, assignment.epoch), key, now)
     }
 
-    /// Milliseconds for which whoever asked may mirror an answer; 0: not at all. To be asked before the partition changes.
+    /// Milliseconds for which whoever asked may mirror an answer; 0: not at all. Remembers who that is. To be asked before
+    /// the partition changes.
     pub(super) fn may_be_mirrored(&self, replica: &Replica, ask: Ask<'_>, origin: &Origin, now: Millis) -> u64 {
         let ([_, key], Origin::Peer { name, .. }) = (ask.words, origin) else { return 0 };
         if !self.mirrors.is_on() || !ask.command.is_get() || !replica.answers_reads_at_once() {
             return 0;
         }
-        let Some(entry) = replica.store.peek(&self.default_map, *key, now) else { return 0 };
+        let entry = replica.store.peek(&self.default_map, *key, now);
+        let Some(entry) = entry.filter(|entry| entry.value().len() <= MAX_VALUE) else { return 0 };
         let left = entry.expires().map_or(u64::MAX, |at| at.since(now));
         let millis = left.min(self.config.mirroring.lasts.as_millis() as u64);
         self.mirrors.gives(ask.partition, key, name, now + Duration::from_millis(millis));
@@ -365,11 +371,9 @@ impl Node {
         if !self.mirrors.is_on() {
             return;
         }
-        let mut keys: Vec<_> = command.keys_in(words).map(|key| Some(*key)).collect();
-        if keys.is_empty() {
-            keys.push(None);
-        }
-        for changed in keys {
+        let mut keys = command.keys_in(words).map(|key| Some(*key)).peekable();
+        let all = if keys.peek().is_none() { Some(None) } else { None };
+        for changed in keys.chain(all) {
             for to in self.mirrors.taken_back(partition, changed, now) {
                 let key = changed.map(Bytes::copy_from_slice);
                 self.send(&to, Message::MirrorsEnd { partition, key }, effects);
@@ -382,9 +386,11 @@ impl Node {
         if !self.mirrors.is_on() || partition.index() >= self.replicas.len() {
             return;
         }
+        // What was asked before may have been answered before the change.
+        let last = self.forwards.lock().last_number();
         match key {
-            Some(key) => self.mirrors.end(key),
-            None => self.mirrors.clear(partition, self.forwards.lock().last_number()),
+            Some(key) => self.mirrors.learn(key, last + 1, None),
+            None => self.mirrors.clear(partition, last),
         }
     }
 
@@ -466,14 +472,18 @@ mod tests {
         }
         assert_eq!(mirrors.given[0].lock().len(), MOST_GIVEN);
         let told = |number: u64, now| mirrors.taken_back(at, Some(&key(number)), now);
-        assert_eq!(told(0, NOW), [], "the oldest ones are forgotten");
+        assert_eq!(told(1, NOW), [], "the oldest ones are forgotten");
         assert_eq!(told(all - 1, NOW), [name(all - 1)]);
         assert_eq!(told(all - 1, NOW), [], "once");
+        mirrors.gives(at, &key(all - 1), &name(all - 1), NOW + Duration::from_millis(all + 50));
+        assert_eq!(told(all - 1, NOW + Duration::from_millis(99)), [], "in the life of a mirror");
+        assert_eq!(told(all - 1, NOW + Duration::from_millis(100)), [name(all - 1)]);
         mirrors.gives(at, &key(all), &name(0), NOW + Duration::from_millis(all));
         mirrors.gives(at, &key(all), &name(1), NOW + Duration::from_millis(all));
         assert_eq!(told(all, NOW), [name(0), name(1)]);
         let late = NOW + Duration::from_millis(all - 3);
-        assert_eq!(mirrors.taken_back(at, None, late), [name(all - 2)], "the others have ended");
+        assert_eq!(mirrors.taken_back(at, None, late), [name(0), name(1)], "the others have ended or know");
+        assert_eq!(mirrors.taken_back(at, None, late + Duration::from_secs(1)), []);
         assert!(mirrors.given[0].lock().is_empty());
     }
 

@@ -1,7 +1,7 @@
 //! A node: events come in, effects go out. This is what the simulation drives and what ships.
 //!
 //! Locks inside, always taken in this order: control, requests that wait for one partition, that partition, forwards,
-//! the way of one partition's forwards, one set of mirrors, one outbox, what is to be freed.
+//! the way of one partition's forwards, one set of mirrors or what one partition gave, one outbox, what is to be freed.
 
 mod account;
 mod control;

@@ -37,7 +37,7 @@ const SMALL_REPLY: usize = 256;
 /// Partitions that one tick looks through for expired entries, and entries taken from each.
 const SWEEP: (usize, usize) = (16, 64);
 
-/// Bytes that a write frees beyond its own when entries are over their budget.
+/// Bytes that a write frees beyond what it adds when entries are over their budget.
 const WRITE_FREES: u64 = 16 << 10;
 /// Bytes that one tick frees in a partition when entries are over their budget, at least and at most.
 const TICK_FREES: (u64, u64) = (4 << 10, 64 << 10);
@@ -450,13 +450,10 @@ impl Node {
         let sequence = replica.commit(changes);
         let delta = |replica: &Replica| replica.store.bytes() as i64 - before as i64;
         let most = delta(replica).max(0) as u64 + WRITE_FREES;
-        while let Err(over) = self.account.book_within(delta(replica)) {
-            if self.evict(replica, over.min(most), random) == 0 {
-                self.account.book(delta(replica));
-                break;
-            }
+        self.account.book_or_free(delta(replica), |over| {
             random = random.wrapping_add(1);
-        }
+            (self.evict(replica, over.min(most), random) > 0).then(|| delta(replica))
+        });
         self.keep_discarded(replica);
         sequence
     }

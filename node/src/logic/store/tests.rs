@@ -235,6 +235,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes of steps")]
 fn what_is_discarded_is_freed_step_by_step() {
     let mut store = Store::new(7);
     store.empty();

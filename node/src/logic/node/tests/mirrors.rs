@@ -192,6 +192,8 @@ fn a_read_through_a_node_finds_nothing_older_than_one_before_it() {
     assert_eq!(net.mirrored(0, partition), Some(value("old")));
     net.send(2, partition, &["SET", "key", "new"]);
     net.deliver();
+    assert_eq!(net.mirrored(0, partition), None, "it was sent before the primary spoke of the write");
+    net.deliver();
     assert_eq!(net.mirrored(0, partition), Some(value("new")));
 }
 
