@@ -498,6 +498,9 @@ impl Cluster {
                 for mut message in messages {
                     deadlines(&mut message, |left| Millis(clock.now.0 + left.0));
                     let random = self.rng.random();
+                    if self.shape.deaf_mirrors && matches!(message, Message::MirrorsEnd { .. }) {
+                        continue;
+                    }
                     let answer = matches!(message, Message::Forwarded { .. });
                     let known = effects.replies.len();
                     process.node.receive(&names[from], generation, message, clock, random, &mut effects);

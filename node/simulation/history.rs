@@ -14,7 +14,7 @@ use crate::{
 /// A history has at least so many commands and faults.
 pub(crate) const OPERATIONS: u64 = 200;
 pub(crate) const FAULTS: u64 = 3;
-/// One history of so many has mirrors.
+/// One history of so many has mirrors, and in every other one of those nothing but time ends them from afar.
 const MIRRORED: u64 = 5;
 /// How long a cluster may take to come to rest after the last fault.
 const REST: u64 = 60_000;
@@ -39,6 +39,7 @@ pub(crate) fn play_with(seed: u64, trace: Trace, prepare: impl FnOnce(&mut Clust
     let mut rng = StdRng::seed_from_u64(seed);
     let (class, mut shape) = Class::draw(&mut rng);
     shape.mirrors = seed.is_multiple_of(MIRRORED);
+    shape.deaf_mirrors = seed.is_multiple_of(2 * MIRRORED);
     let mut cluster = Cluster::new(class, shape, rng, trace);
     prepare(&mut cluster);
     if cluster.until(30_000, Cluster::is_quiet) {

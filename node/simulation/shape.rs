@@ -19,6 +19,8 @@ pub(crate) struct Shape {
     pub(crate) frame_bytes: usize,
     /// Hot remote keys are mirrored, and every key that is read is hot.
     pub(crate) mirrors: bool,
+    /// What primaries say of changes to those who mirror them is lost.
+    pub(crate) deaf_mirrors: bool,
 }
 
 /// How long a mirror lives.
@@ -39,6 +41,7 @@ impl Shape {
         max_bytes: ROOMY,
         frame_bytes: 64 << 10,
         mirrors: false,
+        deaf_mirrors: false,
     };
 
     fn random(rng: &mut StdRng, class: Class) -> Self {
@@ -72,6 +75,7 @@ impl Shape {
             max_bytes: if class != Class::Strong && rng.random_ratio(1, 10) { 2_000 } else { ROOMY },
             frame_bytes: if rng.random_bool(0.5) { 300 } else { 64 << 10 },
             mirrors: false,
+            deaf_mirrors: false,
         }
     }
 

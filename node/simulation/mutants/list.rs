@@ -336,6 +336,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         no_old_value_returns::NAME,
     ),
     mutant(
+        "mirror_of_an_answer_from_before_a_write",
+        "node/mirrors.rs",
+        ("if number < watched.last {", "if number == 0 {"),
+        no_old_value_returns::NAME,
+    ),
+    mutant(
         "mirror_lives_too_long",
         "node/mirrors.rs",
         ("self.config.lasts.min(", "(self.config.lasts * 4).max("),
@@ -361,15 +367,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
 /// Wrong versions that no history of the default run tells from the right one, and why, as far as is known. Only
 /// played when `ONLY` names them.
 pub(crate) const NOT_TOLD_APART: &[(Mutant, &str)] = &[
-    (
-        mutant(
-            "mirror_of_an_answer_from_before_a_write",
-            "node/mirrors.rs",
-            ("if number < watched.last {", "if number == 0 {"),
-            no_old_value_returns::NAME,
-        ),
-        "second line: the primary ends mirrors of what a write changes, before it answers the write",
-    ),
     (
         mutant(
             "mark_before_everything_is_confirmed",

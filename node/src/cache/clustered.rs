@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, channel::mpsc, future::join_all};
+use futures::{FutureExt, channel::mpsc, future::join_all};
 use mizuya_wire::settings::Settings;
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::timeout};
@@ -59,7 +59,7 @@ impl Clustered {
         let calls = waiting.clone();
         // It ends when the connection is closed and drops the sender.
         tokio::spawn(async move {
-            while let Some((ticket, reply)) = replies.next().await {
+            while let Ok((ticket, reply)) = replies.recv().await {
                 if let Some(call) = calls.lock().remove(&ticket.request) {
                     let _ = call.send(reply);
                 }

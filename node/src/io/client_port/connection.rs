@@ -67,8 +67,6 @@ thread_local! {
 #[derive(Default)]
 struct Input {
     bytes: Option<Box<BytesMut>>,
-    /// Its room may be larger than others need.
-    grew: bool,
     /// It is the beginning of a command, in room of its own size.
     rests: bool,
 }
@@ -97,7 +95,6 @@ impl Input {
             bytes.extend_from_slice(&rest);
         }
         if bytes.capacity() - bytes.len() < wanted / 2 + 1 {
-            self.grew |= !bytes.is_empty() || wanted > *READ.end();
             bytes.reserve(wanted);
         }
         bytes
@@ -117,11 +114,11 @@ impl Input {
     }
 
     fn give_back(&mut self) {
-        let (bytes, grew) = (self.bytes.take(), std::mem::take(&mut self.grew));
         self.rests = false;
-        if let Some(mut bytes) = bytes {
+        if let Some(mut bytes) = self.bytes.take() {
             bytes.clear();
-            if !grew || !bytes.try_reclaim(2 * *READ.end()) {
+            // Others need no more.
+            if !bytes.try_reclaim(2 * *READ.end()) {
                 SPARE.set(Some(bytes));
             }
         }

@@ -25,19 +25,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Takes room for replies that are about to come, if there is none.
-    pub(super) fn make_room(&mut self) {
+    fn tail(&mut self) -> &mut BytesMut {
         if self.tail.capacity() == 0 {
             self.tail = BytesMut::with_capacity(self.last.clamp(*ROOM.start(), *ROOM.end()));
         }
-    }
-
-    /// Gives the room back, if nothing is in it and it may be large.
-    pub(super) fn give_back(&mut self) {
-        let may_be_large = self.tail.capacity().max(self.last) > KEEP || self.queue.capacity() > 0;
-        if may_be_large && !self.has_remaining() {
-            (self.queue, self.tail) = Default::default();
-        }
+        &mut self.tail
     }
 
     /// Whether all bytes are in [`Buf::chunk`].
@@ -48,16 +40,16 @@ impl Output {
 
 impl Sink for Output {
     fn put(&mut self, bytes: &[u8]) {
-        self.tail.put(bytes);
+        self.tail().put(bytes);
     }
 
     fn put_string(&mut self, string: &[u8]) {
-        self.tail.put_string(string);
+        self.tail().put_string(string);
     }
 
     fn put_value(&mut self, value: &Bytes) {
         if value.len() < SHARED_FROM {
-            self.tail.put(value);
+            self.tail().put(value);
             return;
         }
         let before = self.tail.split().freeze();
@@ -95,7 +87,9 @@ impl Buf for Output {
         self.tail.advance(count);
         if self.tail.is_empty() {
             self.last = count;
-            self.give_back();
+            if self.tail.capacity().max(count) > KEEP || self.queue.capacity() > 0 {
+                (self.queue, self.tail) = Default::default();
+            }
         }
     }
 }

@@ -195,7 +195,6 @@ impl Session {
             self.client.buffered(0, self.output.remaining());
             return 0;
         }
-        self.output.make_room();
         let mut batch = self.runtime.batch();
         let (mut executed, mut last, mut taken) = (0, None, 0);
         if let Some(held) = self.held.take() {
@@ -230,7 +229,6 @@ impl Session {
             self.client.used(command, batch.turn.clock().now);
             self.clients.count_commands(executed);
         }
-        self.output.give_back();
         self.client.buffered(input.len() - taken, self.output.remaining());
         self.runtime.carry_out(batch.effects);
         taken
@@ -302,7 +300,6 @@ impl Session {
 
     /// A reply came later.
     pub(super) fn fill(&mut self, ticket: Ticket, reply: Reply) {
-        self.output.make_room();
         if let Filled::Step(request) = self.slots.fill(ticket, reply, &mut self.output) {
             let mut batch = self.runtime.batch();
             self.walk(&mut batch, request);

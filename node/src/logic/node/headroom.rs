@@ -31,6 +31,14 @@ impl Headroom {
         Self { limit, max, budget: max, cut_at: None }
     }
 
+    fn percent(&self, percent: u64) -> u64 {
+        self.limit / 100 * percent
+    }
+
+    fn step(&self) -> u64 {
+        self.limit / STEPS
+    }
+
     /// What the process may have.
     pub fn limit(&self) -> u64 {
         self.limit
@@ -38,18 +46,18 @@ impl Headroom {
 
     /// Whether the process grew by so much, in bytes, that the budget may be cut again.
     pub fn is_growth(&self, bytes: u64) -> bool {
-        bytes >= self.limit / STEPS
+        bytes >= self.step()
     }
 
     /// Whether a process with `resident` has so much that entries would have to give way.
     pub fn is_short(&self, resident: u64) -> bool {
-        resident > self.limit / 100 * CUT_ABOVE
+        resident > self.percent(CUT_ABOVE)
     }
 
     /// Whether a process with `resident` may pass its limit before entries have given way, unless those who send much
     /// are slowed.
     pub fn is_near_limit(&self, resident: u64) -> bool {
-        resident > self.limit / 100 * SLOW_ABOVE
+        resident > self.percent(SLOW_ABOVE)
     }
 
     /// The budget, now that the process has `resident` and entries are accounted with `accounted`. To be asked often:
@@ -58,14 +66,13 @@ impl Headroom {
     /// Above the bound each further growth cuts the budget by all that the process has too much, so that the cuts
     /// soon outrun it. Without growth it stays: what entries leave is of use for the next ones before it is given back.
     pub fn look(&mut self, resident: u64, accounted: u64) -> u64 {
-        let percent = |percent| self.limit / 100 * percent;
-        let (bound, low) = (percent(CUT_ABOVE), percent(GIVE_BELOW));
+        let (bound, low) = (self.percent(CUT_ABOVE), self.percent(GIVE_BELOW));
         if resident <= bound {
             self.cut_at = None;
             if resident < low {
                 self.budget = self.budget.max(accounted.saturating_add(low - resident).min(self.max));
             }
-        } else if resident >= self.cut_at.unwrap_or(bound).saturating_add(self.limit / STEPS) {
+        } else if resident >= self.cut_at.unwrap_or(bound).saturating_add(self.step()) {
             self.cut_at = Some(resident);
             let cut = self.budget.min(accounted).saturating_sub(resident - bound);
             self.budget = self.budget.min(cut.max(self.max / FLOOR));

@@ -7,9 +7,9 @@
 //! only becomes a mirror while nothing with a higher number has passed or was answered for its key: whoever asks one member
 //! sees its own writes, and never something older than it saw there before.
 //!
-//! A primary remembers for a moment whom it has allowed mirrors of which key, and tells them when a command changes it. So
-//! most mirrors of an old value end as soon as a message gets there. That is best effort, and nothing rests on it: what it
-//! does not reach ends with its time.
+//! A primary remembers for a moment whom it has allowed mirrors of which key, and tells them when a command changes it, once
+//! in the life of a mirror. So a change of a key that seldom changes is seen as soon as a message gets there. That is best
+//! effort, and nothing rests on it: what it does not reach ends with its time.
 //!
 //! A mirror is of one epoch of its partition; under another it is not used. With a read quorum above 1 there are none.
 //!
